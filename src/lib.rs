@@ -1,0 +1,6 @@
+//! codeq: a task broker over HTTP in front of Redis. This file is the map.
+//!
+//! Arrows point down: `cli` → `node, routes` → operations → `http` → `app` → `store, auth` →
+//! `config, telemetry` → `model`. A test reads the `use crate::` lines, so the picture stays true.
+
+pub mod model;
