@@ -3,4 +3,11 @@
 //! Arrows point down: `cli` → `node, routes` → operations → `http` → `app` → `store, auth` →
 //! `config, telemetry` → `model`. A test reads the `use crate::` lines, so the picture stays true.
 
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod diagnostics;
+pub mod http;
 pub mod model;
+pub mod store;
+pub mod telemetry;

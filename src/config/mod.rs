@@ -1,0 +1,1 @@
+//! Settings: parsed, validated and shown.

@@ -1,0 +1,1 @@
+//! Extractors, middleware, and the one table from error to answer.
