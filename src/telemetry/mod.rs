@@ -1,1 +1,5 @@
 //! Metrics, logs and traces.
+
+pub mod metrics;
+
+pub use metrics::Metrics;

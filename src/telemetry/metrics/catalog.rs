@@ -1,0 +1,144 @@
+//! Every family a node exports. The doc comment is the help text.
+
+use prometheus::{Histogram, IntCounter, Registry};
+
+use super::family::{By, Declared, Family, HeldGauge, Open, SetGauge};
+use super::labels::*;
+
+/// Declares the families: `field: type = "name" [labels] buckets;`.
+macro_rules! families {
+    ($($(#[doc = $help:literal])+ $field:ident: $family:ty = $name:literal [$($label:literal),*] $($buckets:ident)?;)+) => {
+        /// One field per family.
+        pub struct Families { $( $(#[doc = $help])+ pub $field: $family, )+ }
+
+        impl Families {
+            /// Every declaration, in the order of the catalog.
+            pub const ALL: &'static [Declared] = &[$(Declared {
+                name: $name,
+                kind: <$family as Family>::KIND,
+                help: concat!($($help),+),
+                labels: &[$($label),*],
+                buckets: families!(@buckets $($buckets)?),
+            },)+];
+
+            /// Registers every family.
+            ///
+            /// # Errors
+            /// When two have one name.
+            pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+                let mut declared = Self::ALL.iter();
+                $( let $field = <$family>::register(
+                    declared.next().expect("one declaration per field"),
+                    registry,
+                )?; )+
+                Ok(Self { $($field,)+ })
+            }
+        }
+    };
+    (@buckets) => { &[] };
+    (@buckets $buckets:ident) => { $buckets };
+}
+
+/// From creation to the end of a task, in seconds.
+const LIFE: &[f64] =
+    &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+/// One call of the store, in seconds.
+const STORE: &[f64] =
+    &[0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+/// Items of one call.
+const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+/// The bounds that OpenTelemetry's HTTP conventions advise, in seconds.
+const HTTP: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+families! {
+    /// Tasks accepted, once each. A replayed idempotency key does not count.
+    task_created: Open<(), IntCounter> = "codeq_task_created_total" ["command"];
+    /// Deliveries to workers, redeliveries included.
+    task_claimed: Open<(), IntCounter> = "codeq_task_claimed_total" ["command"];
+    /// Tasks that ended, once each. FAILED is a worker's verdict or a dead letter.
+    task_completed: Open<Status, IntCounter> = "codeq_task_completed_total" ["command", "status"];
+    /// Time from a task's creation to its end.
+    task_processing_latency: Open<Status, Histogram> = "codeq_task_processing_latency_seconds" ["command", "status"] LIFE;
+    /// Leases that ran out, once each, whoever noticed.
+    lease_expired: Open<(), IntCounter> = "codeq_lease_expired_total" ["command"];
+    /// Webhook deliveries that ended, one count per delivery and not per attempt.
+    webhook_deliveries: Open<Delivery, IntCounter> = "codeq_webhook_deliveries_total" ["command", "kind", "outcome"];
+    /// Requests refused by a rate limit.
+    rate_limit_hits: By<RateLimit, IntCounter> = "codeq_rate_limit_hits_total" ["scope", "operation"];
+
+    /// Time of one call of a script, from sending to the answer.
+    store_operation_duration: Open<(), Histogram> = "codeq_store_operation_duration_seconds" ["operation"] STORE;
+    /// Items handed to the store, by how they were answered.
+    store_operations: Open<StoreResult, IntCounter> = "codeq_store_operations_total" ["operation", "result"];
+    /// Calls to the store that failed.
+    store_errors: By<StoreFailure, IntCounter> = "codeq_store_errors_total" ["reason"];
+    /// Items that travelled in one call.
+    store_batch_size: Open<(), Histogram> = "codeq_store_batch_size" ["operation"] BATCH;
+    /// Long polls woken. Many from source poll mean that messages were lost.
+    wakeups: By<Wakeup, IntCounter> = "codeq_wakeups_total" ["kind", "source"];
+    /// Long polls that wait now.
+    waiters: By<Wait, HeldGauge> = "codeq_waiters" ["kind"];
+
+    /// Requests answered.
+    http_requests: Open<(), IntCounter> = "codeq_http_requests_total" ["route", "method", "code"];
+    /// Time from a request's arrival to the end of its answer, waiting included.
+    http_request_duration: Open<(), Histogram> = "codeq_http_request_duration_seconds" ["route", "method"] HTTP;
+    /// Requests being answered now, without probes and scrapes.
+    http_requests_in_flight: HeldGauge = "codeq_http_requests_in_flight" [];
+    /// Tokens refused.
+    auth_failures: By<Refused, IntCounter> = "codeq_auth_failures_total" ["kind", "reason"];
+    /// Look-ups in a cache of this node.
+    cache_requests: By<Cache, IntCounter> = "codeq_cache_requests_total" ["kind", "result"];
+    /// Tasks the sweeper moved or removed.
+    sweep_moved: By<Swept, IntCounter> = "codeq_sweep_moved_total" ["kind"];
+    /// When this node's last complete sweep ended, in Unix seconds; 0 before the first.
+    sweep_last_success: SetGauge = "codeq_sweep_last_success_timestamp_seconds" [];
+
+    /// Batches of spans handed to the collector.
+    otel_exports: By<Export, IntCounter> = "codeq_otel_export_total" ["outcome"];
+    /// Log lines written.
+    log_lines: By<LogLevel, IntCounter> = "codeq_log_lines_total" ["level"];
+    /// Log lines dropped because nobody read them fast enough.
+    log_lines_dropped: IntCounter = "codeq_log_lines_dropped_total" [];
+    /// 1 for the version that runs.
+    build_info: Open<(), SetGauge> = "codeq_build_info" ["version", "revision"];
+    /// 1 while the node finishes its work and takes no more.
+    draining: SetGauge = "codeq_draining" [];
+    /// 1 when the last scrape could read the queues from the store.
+    scrape_collector_success: SetGauge = "codeq_scrape_collector_success" [];
+    /// How long the last reading of the queues took.
+    scrape_collector_duration: SetGauge = "codeq_scrape_collector_duration_seconds" [];
+}
+
+/// What the scrape reads from the store; absent while the store is away.
+pub mod depth {
+    use super::Declared;
+
+    /// Tasks per queue and state.
+    pub const QUEUE: Declared = Declared {
+        name: "codeq_queue_depth",
+        kind: "gauge",
+        help: "Tasks per command: ready, delayed, in_progress or dlq. The same on every node.",
+        labels: &["command", "queue"],
+        buckets: &[],
+    };
+    /// Dead letters.
+    pub const DLQ: Declared = Declared {
+        name: "codeq_dlq_depth",
+        kind: "gauge",
+        help: "Dead letters per command. The same on every node.",
+        labels: &["command"],
+        buckets: &[],
+    };
+    /// Unexpired subscriptions.
+    pub const SUBSCRIPTIONS: Declared = Declared {
+        name: "codeq_subscriptions_active",
+        kind: "gauge",
+        help: "Unexpired subscriptions per command. The same on every node.",
+        labels: &["command"],
+        buckets: &[],
+    };
+    /// Every family of the collector.
+    pub const ALL: &[Declared] = &[QUEUE, DLQ, SUBSCRIPTIONS];
+}

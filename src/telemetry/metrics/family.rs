@@ -1,0 +1,234 @@
+//! Families of series whose handles are resolved once and kept.
+
+use std::marker::PhantomData;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+use super::labels::Label;
+
+/// What a family is called, what it means and how it is split: its only declaration.
+#[derive(Clone, Copy, Debug)]
+pub struct Declared {
+    /// The name in a scrape.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// One or two sentences for the person who reads the scrape.
+    pub help: &'static str,
+    /// Label names; an open one (`command`, `route`, `operation`) comes first.
+    pub labels: &'static [&'static str],
+    /// Upper bounds of a histogram's buckets, without `+Inf`.
+    pub buckets: &'static [f64],
+}
+
+impl Declared {
+    fn opts(&self) -> Opts {
+        Opts::new(self.name, self.help.trim())
+    }
+}
+
+/// A kind of series: how one is made from a declaration.
+pub trait Series: Clone + Send + Sync + 'static {
+    /// The library's series inside.
+    type Raw: MetricVecBuilder;
+    /// Its name in `# TYPE`.
+    const KIND: &'static str;
+
+    /// An empty family.
+    fn family(declared: &Declared) -> prometheus::Result<MetricVec<Self::Raw>>;
+
+    /// Wraps one series of the family.
+    fn wrap(raw: <Self::Raw as MetricVecBuilder>::M) -> Self;
+}
+
+macro_rules! series {
+    ($($name:ty, $vec:ty, $kind:literal, $opts:expr, $wrap:expr;)+) => { $(
+        impl Series for $name {
+            type Raw = <$vec as VecOf>::Builder;
+            const KIND: &'static str = $kind;
+
+            fn family(declared: &Declared) -> prometheus::Result<MetricVec<Self::Raw>> {
+                <$vec>::new($opts(declared), declared.labels)
+            }
+
+            fn wrap(raw: <Self::Raw as MetricVecBuilder>::M) -> Self {
+                $wrap(raw)
+            }
+        }
+    )+ };
+}
+
+/// Names a vector's builder, which the library does not export by itself.
+pub trait VecOf {
+    /// The builder.
+    type Builder: MetricVecBuilder;
+}
+
+impl<B: MetricVecBuilder> VecOf for MetricVec<B> {
+    type Builder = B;
+}
+
+series! {
+    IntCounter, IntCounterVec, "counter", Declared::opts, std::convert::identity;
+    Histogram, HistogramVec, "histogram", histogram_opts, std::convert::identity;
+    SetGauge, GaugeVec, "gauge", Declared::opts, SetGauge;
+    HeldGauge, IntGaugeVec, "gauge", Declared::opts, HeldGauge;
+}
+
+fn histogram_opts(declared: &Declared) -> HistogramOpts {
+    HistogramOpts::from(declared.opts()).buckets(declared.buckets.to_vec())
+}
+
+/// A gauge that is told its value. One that goes up and down is a [`HeldGauge`].
+#[derive(Clone, Debug)]
+pub struct SetGauge(Gauge);
+
+impl SetGauge {
+    /// The new value.
+    pub fn set(&self, value: f64) {
+        self.0.set(value);
+    }
+
+    /// The current value.
+    pub fn get(&self) -> f64 {
+        self.0.get()
+    }
+}
+
+/// A gauge that counts live guards, so that it always returns to exactly 0.
+#[derive(Clone, Debug)]
+pub struct HeldGauge(IntGauge);
+
+impl HeldGauge {
+    /// Counts one up until the guard is dropped.
+    #[must_use = "the gauge goes down when the guard is dropped"]
+    pub fn hold(&self) -> Held {
+        self.0.inc();
+        Held(self.0.clone())
+    }
+
+    /// How many guards live.
+    pub fn get(&self) -> i64 {
+        self.0.get()
+    }
+}
+
+/// One unit of a [`HeldGauge`]; dropping it counts down.
+#[derive(Debug)]
+pub struct Held(IntGauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A family over a closed set of label values, every series resolved and at 0 from the start.
+#[derive(Clone, Debug)]
+pub struct By<L, S> {
+    series: Box<[S]>,
+    labels: PhantomData<fn(L)>,
+}
+
+impl<L: Label, S: Series> By<L, S> {
+    fn resolve(vec: &MetricVec<S::Raw>, open: &[&str]) -> Self {
+        let series = L::ALL
+            .iter()
+            .map(|label| {
+                let mut closed = Vec::new();
+                label.values(&mut closed);
+                let values: Vec<&str> = open.iter().copied().chain(closed).collect();
+                S::wrap(vec.with_label_values(&values))
+            })
+            .collect();
+        Self { series, labels: PhantomData }
+    }
+
+    /// The series of one member: an index into an array.
+    pub fn with(&self, label: L) -> &S {
+        &self.series[label.index()]
+    }
+}
+
+/// A family whose first labels are open text (a command, a route, a script's name); the rest, `L`,
+/// is a closed set. A series exists from the first time that its open labels are asked for.
+pub struct Open<L, S: Series> {
+    vec: MetricVec<S::Raw>,
+    labels: PhantomData<fn(L)>,
+}
+
+impl<L, S: Series> Clone for Open<L, S> {
+    fn clone(&self) -> Self {
+        Self { vec: self.vec.clone(), labels: PhantomData }
+    }
+}
+
+impl<L: Label, S: Series> Open<L, S> {
+    /// Every series below these open labels. Looks them up: keep what it returns.
+    pub fn of(&self, open: &[&str]) -> By<L, S> {
+        By::resolve(&self.vec, open)
+    }
+}
+
+impl<S: Series> Open<(), S> {
+    /// The series of one open label. Looks it up: keep what it returns where it is hot.
+    pub fn with(&self, label: &str) -> S {
+        S::wrap(self.vec.with_label_values(&[label]))
+    }
+
+    /// The series of several open labels.
+    pub fn with_all(&self, labels: &[&str]) -> S {
+        S::wrap(self.vec.with_label_values(labels))
+    }
+}
+
+/// Anything the catalog can declare.
+pub trait Family: Sized {
+    /// Its name in `# TYPE`.
+    const KIND: &'static str;
+
+    /// Makes the family and registers it.
+    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self>;
+}
+
+fn registered<S: Series>(
+    declared: &Declared,
+    registry: &Registry,
+) -> prometheus::Result<MetricVec<S::Raw>>
+where
+    MetricVec<S::Raw>: Collector,
+{
+    let vec = S::family(declared)?;
+    registry.register(Box::new(vec.clone()))?;
+    Ok(vec)
+}
+
+impl<L: Label, S: Series> Family for By<L, S> {
+    const KIND: &'static str = S::KIND;
+
+    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self::resolve(&registered::<S>(declared, registry)?, &[]))
+    }
+}
+
+impl<L: Label, S: Series> Family for Open<L, S> {
+    const KIND: &'static str = S::KIND;
+
+    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self { vec: registered::<S>(declared, registry)?, labels: PhantomData })
+    }
+}
+
+/// A single series without labels.
+impl<S: Series> Family for S {
+    const KIND: &'static str = <S as Series>::KIND;
+
+    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self> {
+        let vec = registered::<S>(declared, registry)?;
+        Ok(S::wrap(vec.with_label_values::<&str>(&[])))
+    }
+}

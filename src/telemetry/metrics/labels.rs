@@ -1,0 +1,196 @@
+//! The closed label sets: every value a label of ours may have, as enums.
+
+/// One value of one label, or of several labels together, from a closed set.
+pub trait Label: Copy + Send + Sync + 'static {
+    /// Every member, in declaration order.
+    const ALL: &'static [Self];
+
+    /// The position in [`Label::ALL`].
+    fn index(self) -> usize;
+
+    /// Appends the label values, as they appear in a scrape.
+    fn values(self, into: &mut Vec<&'static str>);
+}
+
+/// No label at all: a family of exactly one series.
+impl Label for () {
+    const ALL: &'static [Self] = &[()];
+
+    fn index(self) -> usize {
+        0
+    }
+
+    fn values(self, _: &mut Vec<&'static str>) {}
+}
+
+/// Declares a closed set: `Variant => "value of the first label" "of the second" …`.
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$member:meta])* $variant:ident => $($text:literal)+,)+ })+) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum $name {
+            $(
+                #[doc = concat!($("`", $text, "` ",)+)]
+                $(#[$member])*
+                $variant,
+            )+
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn values(self, into: &mut Vec<&'static str>) {
+                match self {
+                    $(Self::$variant => into.extend([$($text),+]),)+
+                }
+            }
+        }
+    )+ };
+}
+
+labels! {
+    /// How a task ended, in the spelling of the wire.
+    Status {
+        Completed => "COMPLETED",
+        Failed => "FAILED",
+    }
+
+    /// What a webhook was about and how its delivery ended: labels `kind`, `outcome`.
+    Delivery {
+        TaskResultSuccess => "task_result" "success",
+        TaskResultFailure => "task_result" "failure",
+        QueueReadySuccess => "queue_ready" "success",
+        QueueReadyFailure => "queue_ready" "failure",
+        QueueReadySuperseded => "queue_ready" "superseded",
+    }
+
+    /// A rate limit that refused something: labels `scope`, `operation`.
+    RateLimit {
+        ProducerCreateTask => "producer" "create_task",
+        WorkerClaim => "worker" "claim",
+        WebhookTaskResult => "webhook" "task_result",
+        WebhookQueueReady => "webhook" "queue_ready",
+        AdminCleanup => "admin" "cleanup",
+    }
+
+    /// What a long poll waits for.
+    Wait {
+        Claim => "claim",
+        Result => "result",
+    }
+
+    /// What ended a wait: labels `kind`, `source`. Many `poll` mean that messages were lost.
+    Wakeup {
+        ClaimPubsub => "claim" "pubsub",
+        ClaimPoll => "claim" "poll",
+        ResultPubsub => "result" "pubsub",
+        ResultPoll => "result" "poll",
+    }
+
+    /// How the store answered one item of a call.
+    StoreResult {
+        Ok => "ok",
+        NotFound => "not_found",
+        Conflict => "conflict",
+        Error => "error",
+    }
+
+    /// Why a call to the store failed.
+    StoreFailure {
+        Timeout => "timeout",
+        Connection => "connection",
+        OutOfMemory => "oom",
+        Busy => "busy",
+        ReadOnly => "readonly",
+        Moved => "moved",
+        NoScript => "noscript",
+        QueueFull => "queue_full",
+        Deadline => "deadline",
+        CircuitOpen => "circuit_open",
+        Other => "other",
+    }
+
+    /// A cache and what it answered: labels `kind`, `result`.
+    Cache {
+        ScriptHit => "script" "hit",
+        ScriptMiss => "script" "miss",
+        JwksHit => "jwks" "hit",
+        JwksMiss => "jwks" "miss",
+        TokenHit => "token" "hit",
+        TokenMiss => "token" "miss",
+    }
+
+    /// Which of the two validators refused a token.
+    Role {
+        Producer => "producer",
+        Worker => "worker",
+    }
+
+    /// Why a token was refused.
+    AuthFailure {
+        Missing => "missing",
+        Malformed => "malformed",
+        Signature => "signature",
+        Expired => "expired",
+        Issuer => "issuer",
+        Audience => "audience",
+        UnknownKid => "unknown_kid",
+        Tenant => "tenant",
+        Scope => "scope",
+    }
+
+    /// What the sweeper moved.
+    Swept {
+        Delayed => "delayed",
+        Lease => "lease",
+        Retention => "retention",
+    }
+
+    /// The level of a log line.
+    LogLevel {
+        Error => "error",
+        Warn => "warn",
+        Info => "info",
+        Debug => "debug",
+        Trace => "trace",
+    }
+
+    /// How an export to the collector ended.
+    Export {
+        Success => "success",
+        Failure => "failure",
+    }
+}
+
+/// A validator and its reason: labels `kind`, `reason`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Refused(pub Role, pub AuthFailure);
+
+/// Every pair, laid out so that [`Refused::index`] is arithmetic.
+const REFUSED: [Refused; Role::ALL.len() * AuthFailure::ALL.len()] = {
+    let mut all = [Refused(Role::Producer, AuthFailure::Missing); 18];
+    let mut at = 0;
+    while at < all.len() {
+        let reasons = AuthFailure::ALL.len();
+        all[at] = Refused(Role::ALL[at / reasons], AuthFailure::ALL[at % reasons]);
+        at += 1;
+    }
+    all
+};
+
+impl Label for Refused {
+    const ALL: &'static [Self] = &REFUSED;
+
+    fn index(self) -> usize {
+        self.0.index() * AuthFailure::ALL.len() + self.1.index()
+    }
+
+    fn values(self, into: &mut Vec<&'static str>) {
+        self.0.values(into);
+        self.1.values(into);
+    }
+}

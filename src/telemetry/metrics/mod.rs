@@ -1,0 +1,205 @@
+//! The metrics of a node: one declaration per family, handles resolved once and kept.
+//!
+//! `metrics.rate_limit_hits.with(RateLimit::WorkerClaim).inc()` is an index into an array. What is
+//! split by open text is asked for once and kept: [`Metrics::command`], [`Metrics::operation`],
+//! [`Metrics::route`].
+
+mod catalog;
+mod family;
+mod labels;
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use prometheus::{Encoder, Histogram, IntCounter, Registry, TextEncoder};
+
+pub use catalog::{Families, depth};
+pub use family::{By, Declared, Family, Held, HeldGauge, Open, Series, SetGauge};
+pub use labels::*;
+
+/// Every metric of this node. Cheap to clone; derefs to the families of the catalog.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    families: Families,
+    commands: Kept<CommandMetrics>,
+    operations: Kept<OperationMetrics>,
+    routes: Kept<[OnceLock<RouteMetrics>; METHODS.len()]>,
+}
+
+impl Metrics {
+    /// A registry of its own with every family in it, and what `/proc` says about this process.
+    ///
+    /// # Panics
+    /// When the catalog declares one name twice; the tests would have seen it.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let families =
+            Families::register(&registry).expect("the catalog declares every family once");
+        #[cfg(target_os = "linux")]
+        registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect("process_* is declared nowhere else");
+        families
+            .build_info
+            .with_all(&[env!("CARGO_PKG_VERSION"), option_env!("CODEQ_REVISION").unwrap_or("")])
+            .set(1.0);
+        Self(Arc::new(Inner {
+            registry,
+            families,
+            commands: Kept::default(),
+            operations: Kept::default(),
+            routes: Kept::default(),
+        }))
+    }
+
+    /// The registry, for a collector of its own.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Everything in the text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// When a collector hands out a family that contradicts itself.
+    pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(64 * 1024);
+        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// The handles of one command. The label is one of the fleet's registry or `_other`, never
+    /// text straight from a request: each new one makes series that stay.
+    pub fn command(&self, label: &str) -> Arc<CommandMetrics> {
+        self.0.commands.get(label, || CommandMetrics::resolve(self, label))
+    }
+
+    /// The handles of one kind of store operation: a script's name, or `wait`.
+    pub fn operation(&self, name: &str) -> Arc<OperationMetrics> {
+        self.0.operations.get(name, || OperationMetrics::resolve(self, name))
+    }
+
+    /// The handles of one route: its template, or `_unmatched`.
+    pub fn route(&self, method: &http::Method, route: &str) -> RouteMetrics {
+        let at = METHODS.iter().position(|known| known == &method.as_str()).unwrap_or(0);
+        let methods = self.0.routes.get(route, || [const { OnceLock::new() }; METHODS.len()]);
+        methods[at].get_or_init(|| RouteMetrics::resolve(self, route, METHODS[at])).clone()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deref for Metrics {
+    type Target = Families;
+
+    fn deref(&self) -> &Families {
+        &self.0.families
+    }
+}
+
+/// What is counted per command; see the families of the same names.
+#[allow(missing_docs)]
+pub struct CommandMetrics {
+    pub created: IntCounter,
+    pub claimed: IntCounter,
+    pub completed: By<Status, IntCounter>,
+    pub processing_latency: By<Status, Histogram>,
+    pub lease_expired: IntCounter,
+}
+
+impl CommandMetrics {
+    fn resolve(metrics: &Metrics, label: &str) -> Self {
+        Self {
+            created: metrics.task_created.with(label),
+            claimed: metrics.task_claimed.with(label),
+            completed: metrics.task_completed.of(&[label]),
+            processing_latency: metrics.task_processing_latency.of(&[label]),
+            lease_expired: metrics.lease_expired.with(label),
+        }
+    }
+}
+
+/// What is counted per script; see the families `store_…`.
+#[allow(missing_docs)]
+pub struct OperationMetrics {
+    pub duration: Histogram,
+    pub results: By<StoreResult, IntCounter>,
+    pub batch_size: Histogram,
+}
+
+impl OperationMetrics {
+    fn resolve(metrics: &Metrics, name: &str) -> Self {
+        Self {
+            duration: metrics.store_operation_duration.with(name),
+            results: metrics.store_operations.of(&[name]),
+            batch_size: metrics.store_batch_size.with(name),
+        }
+    }
+}
+
+/// Methods that are label values; the first stands for all others.
+const METHODS: [&str; 8] = ["_OTHER", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// What is counted per method and route.
+#[derive(Clone)]
+pub struct RouteMetrics(Arc<Route>);
+
+struct Route {
+    requests: Open<(), IntCounter>,
+    route: String,
+    method: &'static str,
+    duration: Histogram,
+    codes: [OnceLock<IntCounter>; 500],
+}
+
+impl RouteMetrics {
+    fn resolve(metrics: &Metrics, route: &str, method: &'static str) -> Self {
+        Self(Arc::new(Route {
+            requests: metrics.http_requests.clone(),
+            route: route.to_owned(),
+            method,
+            duration: metrics.http_request_duration.with_all(&[route, method]),
+            codes: [const { OnceLock::new() }; 500],
+        }))
+    }
+
+    /// A request ended with this status (100 to 599) after this many seconds, waiting included.
+    pub fn ended(&self, status: http::StatusCode, seconds: f64) {
+        let Route { requests, route, method, duration, codes } = &*self.0;
+        duration.observe(seconds);
+        let count = || requests.with_all(&[route, method, status.as_str()]);
+        match codes.get(usize::from(status.as_u16()).wrapping_sub(100)) {
+            Some(code) => code.get_or_init(count).inc(),
+            None => count().inc(),
+        }
+    }
+}
+
+/// Handles by open text: read far more often than written.
+struct Kept<T>(RwLock<HashMap<String, Arc<T>>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<T> Kept<T> {
+    fn get(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        if let Some(kept) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return kept.clone();
+        }
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.to_owned()).or_insert_with(|| Arc::new(make())).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

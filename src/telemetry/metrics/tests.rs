@@ -1,0 +1,116 @@
+use super::*;
+
+fn scrape(metrics: &Metrics) -> String {
+    String::from_utf8(metrics.text().unwrap()).unwrap()
+}
+
+#[test]
+fn a_fresh_node_shows_only_series_of_closed_sets() {
+    let text = scrape(&Metrics::new());
+    assert!(text.contains("codeq_rate_limit_hits_total{operation=\"claim\",scope=\"worker\"} 0"));
+    assert!(text.contains("codeq_wakeups_total{kind=\"result\",source=\"poll\"} 0"));
+    assert!(!text.contains("command="), "{text}");
+    assert!(!text.contains("route="), "{text}");
+    assert!(!text.contains("operation=\"\""), "{text}");
+}
+
+#[test]
+fn every_family_says_what_it_means() {
+    let metrics = Metrics::new();
+    let _ = (metrics.command("a"), metrics.operation("claim"));
+    metrics.route(&http::Method::GET, "/x").ended(http::StatusCode::OK, 0.1);
+    let text = scrape(&metrics);
+    let families: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(families.len() >= Families::ALL.len(), "{families:?}");
+    for family in families {
+        let name = family.split(' ').next().unwrap();
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+    }
+}
+
+#[test]
+fn latency_has_exactly_the_buckets_of_the_contract() {
+    let metrics = Metrics::new();
+    metrics.command("render").processing_latency.with(Status::Completed).observe(1.2);
+    let text = scrape(&metrics);
+    let bounds: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("codeq_task_processing_latency_seconds_bucket"))
+        .filter(|line| line.contains("COMPLETED"))
+        .filter_map(|line| line.split("le=\"").nth(1)?.split('"').next())
+        .collect();
+    let contract = "0.1 0.25 0.5 1 2.5 5 10 30 60 120 300 600 1800 3600 +Inf";
+    assert_eq!(bounds.join(" "), contract);
+    assert!(text.contains("status=\"COMPLETED\",le=\"1\"} 0"), "{text}");
+    assert!(text.contains("status=\"COMPLETED\",le=\"2.5\"} 1"), "{text}");
+}
+
+#[test]
+fn a_command_is_resolved_once() {
+    let metrics = Metrics::new();
+    assert!(Arc::ptr_eq(&metrics.command("a"), &metrics.clone().command("a")));
+    metrics.command("a").created.inc();
+    assert!(scrape(&metrics).contains("codeq_task_created_total{command=\"a\"} 1"));
+}
+
+#[test]
+fn a_held_gauge_returns_to_zero_also_after_a_panic() {
+    let metrics = Metrics::new();
+    let first = metrics.waiters.with(Wait::Claim).hold();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _second = metrics.waiters.with(Wait::Claim).hold();
+        panic!("on purpose");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(metrics.waiters.with(Wait::Claim).get(), 1);
+    drop(first);
+    assert_eq!(metrics.waiters.with(Wait::Claim).get(), 0);
+}
+
+#[test]
+fn an_unknown_method_is_one_label_value() {
+    let metrics = Metrics::new();
+    let brew = http::Method::from_bytes(b"BREW").unwrap();
+    metrics.route(&brew, "_unmatched").ended(http::StatusCode::METHOD_NOT_ALLOWED, 0.0);
+    let line = r#"codeq_http_requests_total{code="405",method="_OTHER",route="_unmatched"} 1"#;
+    assert!(scrape(&metrics).contains(line));
+}
+
+#[test]
+fn every_closed_label_finds_its_own_series() {
+    let metrics = Metrics::new();
+    metrics.auth_failures.with(Refused(Role::Worker, AuthFailure::Expired)).inc();
+    let line = r#"codeq_auth_failures_total{kind="worker",reason="expired"} 1"#;
+    assert!(scrape(&metrics).contains(line));
+    for (at, refused) in Refused::ALL.iter().enumerate() {
+        assert_eq!(refused.index(), at);
+    }
+}
+
+#[test]
+fn only_allowed_label_names_are_declared() {
+    let allowed = [
+        "command",
+        "status",
+        "queue",
+        "kind",
+        "outcome",
+        "scope",
+        "operation",
+        "reason",
+        "route",
+        "method",
+        "code",
+        "level",
+        "label",
+        "result",
+        "source",
+        "state",
+        "version",
+        "revision",
+    ];
+    for declared in Families::ALL.iter().chain(depth::ALL) {
+        assert!(declared.labels.iter().all(|label| allowed.contains(label)), "{declared:?}");
+    }
+}
