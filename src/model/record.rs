@@ -338,6 +338,7 @@ impl Attempted {
     pub fn read(bytes: &[u8]) -> Read<Self> {
         let mut r = Reader::versioned(bytes)?;
         r.u8()?; // flags
+        r.u16()?; // label
         let (at, visible) = (r.time()?, r.time()?);
         let (attempts, ends) = (r.u16()?, r.u16()?);
         r.u8()?; // the answer to repeat

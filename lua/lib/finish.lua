@@ -1,0 +1,95 @@
+-- finish: the one way out. Every terminal transition writes the record, starts the retention of all
+-- that belongs to the task, and puts the webhook's delivery into the outbox, in the same script.
+local clock = require("lib.clock")
+local key = require("lib.keys")
+
+local finish = { COMPLETED = 1, FAILED = 2, DEAD = 3, CANCELLED = 4 }
+
+local NO_TOKEN = string.rep("-", 16)
+
+-- Which bit of the task's hooks asks for which end.
+local WANTS = { 1, 2, 4, 8 }
+
+-- `of`: kind, ends (transitions before this one), claimed, attempt, token, worker, trace, error,
+-- history; from a submit also digest, parts, apart. `keep_ms` is how long all of it stays, at least
+-- `hold_ms` while a delivery is pending. Returns the record and whether somebody waits for it.
+function finish.task(id, found, of, keep_ms, hold_ms)
+  local ends = of.ends + 1
+  local trace, worker, message = of.trace, of.worker, of.error
+  local record = struct.pack(
+    ">BBHI8I8Hc16c16Hc0Bc0Hc0",
+    1,
+    of.kind,
+    ends,
+    clock.now_ms,
+    of.claimed,
+    of.attempt,
+    of.token or NO_TOKEN,
+    of.digest or NO_TOKEN,
+    #worker,
+    worker,
+    #trace,
+    trace,
+    #message,
+    message
+  ) .. (of.parts or "")
+
+  local hooked = math.floor(found.hooks / WANTS[of.kind]) % 2 == 1
+  if hooked and keep_ms < hold_ms then
+    keep_ms = hold_ms
+  end
+
+  redis.call("SET", key.done .. id, record, "PX", keep_ms)
+  redis.call("PEXPIRE", key.body .. id, keep_ms)
+  if found.idempotency then
+    redis.call("PEXPIRE", key.idempotency .. found.idempotency, keep_ms)
+  end
+  if of.history == 1 then
+    redis.call("PEXPIRE", key.history .. id, keep_ms)
+  end
+  if of.apart and of.apart ~= "" then
+    redis.call("PEXPIRE", key.part .. id .. ":" .. of.apart, keep_ms)
+  end
+
+  if hooked then
+    local delivery = id .. "_" .. ends
+    redis.call(
+      "SET",
+      key.delivery .. delivery,
+      struct.pack(
+        ">BHBHI8Bc0Hc0",
+        1,
+        0,
+        of.kind,
+        ends,
+        clock.now_ms,
+        #trace,
+        trace,
+        #message,
+        message
+      )
+    )
+    redis.call("ZADD", key.pending .. found.destination, clock.now_ms, delivery)
+    redis.call("ZADD", key.outbox, "LT", clock.now_ms, found.destination)
+  end
+  return record, redis.call("EXISTS", key.awaited .. id)
+end
+
+-- Removes the delivery of the end before, if it is still in the outbox: the task lives again.
+function finish.supersede(id, found, ends)
+  if found.hooks == 0 then
+    return 0
+  end
+  local delivery = id .. "_" .. ends
+  local pending = key.pending .. found.destination
+  local removed = redis.call("ZREM", pending, delivery)
+  if removed == 1 then
+    redis.call("DEL", key.delivery .. delivery)
+    if redis.call("EXISTS", pending) == 0 then
+      redis.call("ZREM", key.outbox, found.destination)
+    end
+  end
+  return removed
+end
+
+return finish

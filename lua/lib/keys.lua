@@ -1,0 +1,34 @@
+-- keys: every key there is, and what it holds. Names are ROOT .. suffix .. what follows in brackets.
+--
+-- ROOT is "{<keyPrefix>:<partition>}", so all keys of a partition share one hash slot. The loader
+-- writes these suffixes into the scripts; nothing is built at run time that a script does not use.
+-- <id> is a task id in 22 characters, <queue> 24 characters of which the first 12 are the tenant's.
+-- Layout version 1.
+return {
+  body = ":b:", -- string [<id>]: head, packed fields, payload. TTL from the terminal transition on
+  ready = ":r:", -- list [<queue>:<priority>]: ready ids, tail on the left, head on the right
+  delayed = ":d", -- zset: id -> due ms
+  leases = ":l", -- zset: id -> lease end ms
+  held = ":f", -- hash: id -> lease record
+  attempted = ":a", -- hash: id -> what a task nobody holds brings along from its attempts
+  dead = ":x:", -- zset [<queue>]: id -> time of death
+  graves = ":x", -- zset: queue -> when the retention of its oldest dead task ends
+  history = ":h:", -- list [<id>]: attempts that did not end by a submit, newest first
+  done = ":c:", -- string [<id>]: terminal record, TTL
+  part = ":s:", -- string [<id>:<name>]: a large result. TTL, short until a submit claims it
+  idempotency = ":i:", -- string [<digest>]: id and payload digest. TTL from the terminal transition on
+  counts = ":n", -- hash: <queue><state> and <label><state> -> number; states r d p x
+  queues = ":q:", -- hash [<tenant>]: command tag -> command, queues with a task or paused
+  waiting = ":e:", -- zset [<tenant>]: command tag -> when last served, queues with ready tasks
+  paused = ":p", -- set: queue
+  tombs = ":t", -- hash: id -> <queue>:<priority>, cancelled but still in that ready list
+  tombed = ":tn", -- hash: <queue>:<priority> -> number of such ids
+  awaited = ":y:", -- string [<id>]: somebody waits for the result; TTL of the wait
+  outbox = ":o", -- zset: destination -> earliest due ms
+  pending = ":o:", -- zset [<destination>]: delivery -> due ms
+  delivery = ":v:", -- string [<id>_<n>]: what the delivery reports
+  policy = ":u:", -- string [<queue>]: the topic's policy
+  bucket = ":k:", -- string [<digest>]: rate limit, theoretical arrival time; TTL until full
+  labels = ":m", -- hash: command tag -> label number, label number -> spelling
+  guard = ":g", -- string: a sweep of this partition ran just now; TTL
+}

@@ -1,0 +1,25 @@
+-- pause: claims of a queue answer empty until it is resumed.
+--
+-- KEYS  root     the partition
+-- EACH  queue    name of 24 characters
+-- EACH  command  as asked for, to name a queue that is new
+-- EACH  paused   "1" to pause, "0" to resume
+-- GIVES ready    ready tasks; waiters must hear of a resume
+-- COSTS O(1)
+-- KEEPS tasks stay where they are
+local call = require("lib.call")
+local count = require("lib.count")
+local key = require("lib.keys")
+
+local function pause(queue, command, paused)
+  if paused == "1" then
+    redis.call("SADD", key.paused, queue)
+    redis.call("HSETNX", key.queues .. string.sub(queue, 1, 12), string.sub(queue, 13), command)
+  else
+    redis.call("SREM", key.paused, queue)
+    count.forget_if_idle(queue)
+  end
+  return { tonumber(redis.call("HGET", key.counts, queue .. "r") or 0) }
+end
+
+return call.each(pause)

@@ -1,0 +1,130 @@
+-- sweep: what time does to a partition: due tasks become ready, expired leases end as a nack would,
+-- dead tasks past their retention go. Any node may sweep; each thing happens once.
+--
+-- KEYS  root       the partition
+-- ARGV  policy     backoff policy
+-- ARGV  base_ms    its base
+-- ARGV  max_ms     its longest delay
+-- ARGV  dlq_ms     how long a dead task stays
+-- ARGV  hold_ms    the least retention while a delivery is pending
+-- EACH  guard_ms   do nothing if another sweep ran that recently; 0: go on with what is left
+-- EACH  limit      most of each kind to move
+-- EACH  chance     random number in [0, 1), from which each backoff draws its own
+-- GIVES ran        0: another sweep ran just now
+-- GIVES more       1: there is more to do at once
+-- GIVES due        how many delayed tasks became ready
+-- GIVES woken      queues whose ready list was empty
+-- GIVES expired    for each ended lease: id, head, "delayed" or "dead", delay, attempt, claimed,
+--                  worker, terminal record, awaited, trace context
+-- GIVES retired    dead tasks that went
+-- COSTS O(k log n) for the k ≤ 3 × limit things moved
+-- KEEPS each task in one index; an attempt is counted at its claim only
+local call = require("lib.call")
+local clock = require("lib.clock")
+local count = require("lib.count")
+local history = require("lib.history")
+local key = require("lib.keys")
+local lease = require("lib.lease")
+local ready = require("lib.ready")
+local retry = require("lib.retry")
+local task = require("lib.task")
+local tomb = require("lib.tomb")
+
+local policy, base_ms, max_ms, dlq_ms, hold_ms = call.once()
+base_ms, max_ms = tonumber(base_ms), tonumber(max_ms)
+dlq_ms, hold_ms = tonumber(dlq_ms), tonumber(hold_ms)
+local now = clock.now_ms
+
+-- Spreads one random number over many draws evenly.
+local GOLDEN = 0.6180339887498949
+
+local function wake_due(limit, woken)
+  local due = redis.call("ZRANGEBYSCORE", key.delayed, "-inf", now, "LIMIT", 0, limit)
+  local moved = 0
+  for _, id in ipairs(due) do
+    local found, refusal = task.of(id)
+    if found then
+      redis.call("ZREM", key.delayed, id)
+      count.add(found.queue, found.label, "d", -1)
+      moved = moved + 1
+      if ready.push(id, found) == 1 then
+        woken[#woken + 1] = found.queue
+      end
+    elseif refusal == "NOT_FOUND" then
+      redis.call("ZREM", key.delayed, id)
+    end
+  end
+  return moved
+end
+
+local function end_leases(limit, chance, expired)
+  local ended = redis.call("ZRANGEBYSCORE", key.leases, "-inf", now, "LIMIT", 0, limit)
+  for n, id in ipairs(ended) do
+    local found = task.of(id)
+    local of = found and lease.read(id)
+    if of then
+      local jitter = (chance + n * GOLDEN) % 1
+      local delay = retry.backoff(policy, base_ms, max_ms, of.attempt, jitter)
+      local cause, message = history.EXPIRED, "LEASE_EXPIRED"
+      local outcome, applied, record, awaited =
+        retry.task(id, found, of, delay, cause, "", message, of.trace, dlq_ms, hold_ms)
+      expired[#expired + 1] = {
+        id,
+        found.raw,
+        outcome,
+        applied,
+        of.attempt,
+        of.claimed,
+        of.worker,
+        record,
+        awaited,
+        of.trace,
+      }
+    end
+  end
+  return #expired
+end
+
+-- Bodies and records of dead tasks expire by themselves; this takes their ids out of the index.
+local function retire(limit)
+  local retired = 0
+  for _, queue in ipairs(redis.call("ZRANGEBYSCORE", key.graves, "-inf", now, "LIMIT", 0, 8)) do
+    local list = key.dead .. queue
+    local gone = redis.call("ZRANGEBYSCORE", list, "-inf", now - dlq_ms, "LIMIT", 0, limit)
+    for _, id in ipairs(gone) do
+      local kept = lease.kept(id)
+      redis.call("ZREM", list, id)
+      redis.call("HDEL", key.attempted, id)
+      count.add(queue, kept and kept.label or 0, "x", -1)
+    end
+    retired = retired + #gone
+    local oldest = redis.call("ZRANGE", list, 0, 0, "WITHSCORES")[2]
+    if oldest then
+      redis.call("ZADD", key.graves, math.max(oldest + dlq_ms, now + 1), queue)
+    else
+      redis.call("ZREM", key.graves, queue)
+    end
+  end
+  return retired
+end
+
+local function sweep(guard_ms, limit, chance)
+  if guard_ms ~= "0" and not redis.call("SET", key.guard, "1", "NX", "PX", guard_ms) then
+    return { 0, 0, 0, {}, {}, 0 }
+  end
+  limit = tonumber(limit)
+  local woken, expired = {}, {}
+  local due = wake_due(limit, woken)
+  local ended = end_leases(limit, tonumber(chance), expired)
+  local retired = retire(limit)
+  local tombed = redis.call("HRANDFIELD", key.tombed)
+  if tombed then
+    tomb.trim(tombed, limit)
+  end
+  local more = (due == limit or ended == limit or retired >= limit) and 1 or 0
+  return { 1, more, due, woken, expired, retired }
+end
+
+local answer = call.each(sweep)
+count.flush()
+return answer
