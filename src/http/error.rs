@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::model::Refusal;
+use crate::store;
 
 /// What a handler answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -323,6 +324,22 @@ impl From<Refusal> for Error {
             Refusal::NotCancellable => Self::NotCancellable,
             // Written by a newer node during an upgrade: another node can answer.
             Refusal::UnknownVersion => Self::StoreUnavailable,
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Refused(refusal) => refusal.into(),
+            store::Error::Unavailable | store::Error::Full { .. } | store::Error::OutOfMemory => {
+                Self::StoreUnavailable
+            }
+            // Nothing is done on a store of another layout; a node of its layout may answer.
+            store::Error::WrongLayout { .. } => Self::StoreUnavailable,
+            store::Error::OutcomeUnknown => Self::OutcomeUnknown,
+            // The store has logged what it was.
+            store::Error::Script(_) => Self::Internal,
         }
     }
 }
