@@ -1,0 +1,257 @@
+//! From settings to a running exporter. Fails loudly on a wrong setting, never on the network.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{KeyValue, global};
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, TracerProviderBuilder};
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::export::{Console, Counted, Exporting};
+use super::{TARGET, ids};
+use crate::telemetry::log::Identity;
+use crate::telemetry::metrics::Metrics;
+
+pub(super) static ON: AtomicBool = AtomicBool::new(false);
+
+/// What tracing is set to. Time limit, headers and compression of exports, batch sizes and span
+/// limits are not here: the SDK reads their `OTEL_…` variables itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether spans are made.
+    pub enabled: bool,
+    /// `service.name`.
+    pub service_name: String,
+    /// Where spans go.
+    pub exporter: Exporter,
+    /// Which traces are kept.
+    pub sampling: Sampling,
+    /// Install the propagator of `traceparent` and `tracestate`.
+    pub propagate_trace_context: bool,
+    /// Install the propagator of `baggage`.
+    pub propagate_baggage: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            service_name: "codeq".into(),
+            exporter: Exporter::None,
+            sampling: Sampling { parent_based: true, ratio: 1.0 },
+            propagate_trace_context: true,
+            propagate_baggage: true,
+        }
+    }
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exporter {
+    /// To a collector; the URL is complete: `https://host:4317`, or with path for HTTP.
+    Otlp {
+        /// Where it listens.
+        url: String,
+        /// What it understands.
+        protocol: Protocol,
+    },
+    /// To the log.
+    Console,
+    /// Nowhere: context is made and passed on all the same.
+    None,
+}
+
+/// Wire format of OTLP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// gRPC.
+    Grpc,
+    /// Protobuf bodies over HTTP.
+    HttpProtobuf,
+}
+
+/// Which traces are kept.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sampling {
+    /// An upstream decision wins both ways.
+    pub parent_based: bool,
+    /// Share of the traces that begin here, 0 to 1.
+    pub ratio: f64,
+}
+
+/// Tracing cannot start as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotExport {
+    /// The exporter refuses its settings.
+    #[error("tracing: the exporter cannot be built: {0}")]
+    Exporter(#[from] ExporterBuildError),
+    /// No thread for it.
+    #[error("tracing: cannot start the exporter's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The running SDK. Dropping it without [`Pipeline::shutdown`] loses what is queued.
+#[derive(Default)]
+pub(crate) struct Pipeline {
+    provider: Option<SdkTracerProvider>,
+    /// Carries the exporter's connection, so that a busy or single-threaded node cannot starve it.
+    runtime: Option<tokio::runtime::Runtime>,
+    pub(crate) exporting: Exporting,
+}
+
+impl Pipeline {
+    /// Installs the propagator and, when enabled, builds everything behind it.
+    pub(crate) fn start(
+        options: &Options,
+        identity: &Identity,
+        metrics: &Metrics,
+    ) -> Result<Self, CannotExport> {
+        install_propagator(options);
+        if !options.enabled {
+            return Ok(Self::default());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(2)
+            .thread_name("codeq-otlp")
+            .enable_all()
+            .build()?;
+        let exporting = Exporting::on();
+        let provider = {
+            let _inside = runtime.enter();
+            provider(options, identity, metrics, &exporting)?
+        };
+        Ok(Self { provider: Some(provider), runtime: Some(runtime), exporting })
+    }
+
+    /// The layer that makes our spans, if any are to be made.
+    pub(crate) fn provider(&self) -> Option<&SdkTracerProvider> {
+        self.provider.as_ref()
+    }
+
+    /// Hands everything queued to the collector, for at most `at_most`. Blocks: called inside a
+    /// task it would stop the very thread that the export may need.
+    pub(crate) fn shutdown(mut self, at_most: Duration) {
+        ON.store(false, Ordering::Relaxed);
+        let Some(provider) = self.provider.take() else { return };
+        if let Err(error) = provider.shutdown_with_timeout(at_most) {
+            tracing::warn!(
+                category = "system",
+                event = "telemetry.export_failed",
+                error.r#type = "shutdown",
+                error.message = %error,
+                "the last spans could not be exported"
+            );
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // A runtime dropped inside another one panics.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Makes spans of ours out of `tracing`'s, and of nobody else's: the exporter's own connection must
+/// not make spans of itself, and log lines are no span events.
+pub(crate) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    ON.store(true, Ordering::Relaxed);
+    tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("codeq"))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_target(false)
+        .with_level(false)
+        .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET))
+}
+
+fn install_propagator(options: &Options) {
+    let mut propagators: Vec<Box<dyn TextMapPropagator + Send + Sync>> = Vec::new();
+    if options.propagate_trace_context {
+        propagators.push(Box::new(TraceContextPropagator::new()));
+    }
+    if options.propagate_baggage {
+        propagators.push(Box::new(BaggagePropagator::new()));
+    }
+    global::set_text_map_propagator(TextMapCompositePropagator::new(propagators));
+}
+
+fn provider(
+    options: &Options,
+    identity: &Identity,
+    metrics: &Metrics,
+    exporting: &Exporting,
+) -> Result<SdkTracerProvider, CannotExport> {
+    let ratio = Sampler::TraceIdRatioBased(options.sampling.ratio);
+    let sampler =
+        if options.sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio };
+    let builder = SdkTracerProvider::builder()
+        .with_sampler(sampler)
+        .with_id_generator(ids::Drawn::default())
+        .with_resource(resource(options, identity));
+    let builder = match &options.exporter {
+        Exporter::Otlp { url, protocol: Protocol::Grpc } => {
+            let otlp = opentelemetry_otlp::SpanExporter::builder().with_tonic();
+            batched(builder, otlp.with_endpoint(url).build()?, metrics, exporting)
+        }
+        Exporter::Otlp { url, protocol: Protocol::HttpProtobuf } => {
+            let otlp = opentelemetry_otlp::SpanExporter::builder().with_http();
+            let otlp = otlp.with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
+            batched(builder, otlp.with_endpoint(url).build()?, metrics, exporting)
+        }
+        Exporter::Console => batched(builder, Console, metrics, exporting),
+        Exporter::None => builder,
+    };
+    Ok(builder.build())
+}
+
+fn batched<E: opentelemetry_sdk::trace::SpanExporter + 'static>(
+    builder: TracerProviderBuilder,
+    inner: E,
+    metrics: &Metrics,
+    exporting: &Exporting,
+) -> TracerProviderBuilder {
+    let (metrics, exporting) = (metrics.clone(), exporting.clone());
+    builder.with_batch_exporter(Counted { inner, metrics, exporting })
+}
+
+/// What every span says about its process. `OTEL_RESOURCE_ATTRIBUTES` wins over what we find out,
+/// but for the names that log lines share.
+fn resource(options: &Options, identity: &Identity) -> Resource {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Resource::builder_empty()
+        .with_attributes([
+            KeyValue::new("host.name", hostname.trim().to_owned()),
+            KeyValue::new("process.pid", i64::from(std::process::id())),
+            KeyValue::new("os.type", std::env::consts::OS),
+            KeyValue::new("process.runtime.name", "rustc"),
+            KeyValue::new("process.runtime.version", env!("CARGO_PKG_RUST_VERSION")),
+            KeyValue::new("deployment.environment.name", identity.env.clone()),
+        ])
+        .with_detectors(&[
+            Box::new(TelemetryResourceDetector),
+            Box::new(EnvResourceDetector::new()),
+        ])
+        .with_service_name(options.service_name.clone())
+        .with_attributes([
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", identity.instance.clone()),
+        ])
+        .build()
+}
