@@ -95,7 +95,7 @@ impl Remembered {
     }
 
     #[cfg(test)]
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.iter().map(|shard| shard.read().unwrap().len()).sum()
     }
 }
