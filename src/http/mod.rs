@@ -1,1 +1,27 @@
 //! Extractors, middleware, and the one table from error to answer.
+
+mod answer;
+mod body;
+mod caller;
+mod context;
+mod error;
+mod headers;
+mod json;
+mod page;
+mod path;
+mod query;
+mod request_id;
+mod trace;
+
+pub use answer::{ErrorBody, ItemError};
+pub use body::{ArrivesBy, Body, BodyOrEmpty, RawBody, RequestBody};
+pub use caller::{Admin, Caller, Operator, Producer, Reader, Tenants, Worker, scope};
+pub use context::Context;
+pub use error::{Error, Limited, Missing, Result, Text};
+pub use headers::{IdempotencyKeyHeader, LeaseTokenHeader};
+pub use json::{MAX_DEPTH, json_depth, parse};
+pub use page::{Cursor, Limit, Page, decode_cursor, encode_cursor};
+pub use path::{CommandPath, NamePath, TaskPath};
+pub use query::Query;
+pub use request_id::{RequestId, X_REQUEST_ID};
+pub use trace::TraceHeaders;

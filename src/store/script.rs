@@ -118,6 +118,10 @@ macro_rules! script {
                 concat!("EACH in the header of lua/", $file, ".lua and `each` here name different arguments")
             );
             assert!(
+                header::count(THE_LUA_FILE, "EACH") > 0,
+                concat!("lua/", $file, ".lua takes nothing per item, so nobody could count the items of a call")
+            );
+            assert!(
                 header::names(THE_LUA_FILE, "GIVES", &[$(stringify!($gives)),*]),
                 concat!("GIVES in the header of lua/", $file, ".lua and the reply here name different fields")
             );
