@@ -133,8 +133,11 @@ async fn either_takes_both_kinds_and_holds_workers_to_their_rule() {
     assert!(bench.auth.producer(&worker).await.is_err());
     let poor = workers.token(&claims(json!({"scope": "codeq:claim"})));
     assert_eq!(bench.auth.either(&poor).await, Err(Denied::MissingEventTypes));
+    bench.clock.advance(Duration::from_secs(11));
+    let requests = producer_idp.requests();
     let denied = bench.auth.either(&workers.token(&claims(json!({"exp": 1})))).await;
     assert_eq!(denied, Err(Denied::InvalidToken { detail: "token expired" }));
+    assert_eq!(producer_idp.requests(), requests, "its key was known, so nobody is asked");
     assert_eq!(bench.refused(Role::Worker, AuthFailure::Expired), 1);
 }
 
