@@ -1,0 +1,5 @@
+//! What holds for the repository and for the commands of the binary.
+
+mod house_rules;
+mod lua_gate;
+mod source;
