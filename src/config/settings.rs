@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Auth, Redis, Tracing, Webhook};
+use super::{Auth, Durability, Redis, RedisScheme, Tracing, Webhook};
 use crate::model::{Command, TenantId};
 
 /// What a node runs with. Every value has passed its rule; nothing is looked up later.
@@ -44,9 +44,35 @@ pub struct Settings {
     pub subscriptions: Subscriptions,
     /// Where artifacts go: `file://`, `s3://`, `gs://` or `az://`, without credentials.
     pub artifact_store: String,
+    /// What works but an operator should know: logged once at start.
+    pub warnings: Vec<String>,
 }
 
 impl Settings {
+    /// The settings that `defaults.yaml` gives.
+    pub fn defaults() -> Self {
+        super::load(&super::Sources::default()).expect("a test loads the defaults")
+    }
+
+    /// What these settings ask for and this version cannot do yet: a node refuses to start.
+    pub fn not_yet_supported(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if !matches!(self.redis.url.scheme(), RedisScheme::Plain | RedisScheme::Unix) {
+            sentences.push(format!(
+                "redis.url: this version of codeq cannot use {}:// yet, only redis:// and \
+                 redis+unix://",
+                self.redis.url.scheme().as_str()
+            ));
+        }
+        if self.redis.durability != Durability::Async {
+            sentences.push(format!(
+                "redis.durability: this version of codeq cannot do {} yet, only async",
+                self.redis.durability.as_str()
+            ));
+        }
+        sentences
+    }
+
     /// How many partitions the queue of this command lies on.
     pub fn spread_of(&self, command: &Command) -> u16 {
         if self.spread.is_empty() {
@@ -202,6 +228,16 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+impl LogFormat {
+    /// The name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        }
+    }
 }
 
 /// Which values become labels.

@@ -1,6 +1,38 @@
 use std::time::Duration;
 
+use ::tracing::level_filters::LevelFilter;
 use secrecy::SecretString;
+use url::Url;
+
+use super::layers::Origin;
+use super::read::{Reader, one_of, split};
+
+const GRPC_PORT: u16 = 4317;
+const HTTP_PORT: u16 = 4318;
+/// Appended to the address of a collector that is reached over HTTP.
+const TRACES_PATH: &str = "/v1/traces";
+
+const EXPORTERS: [(&str, TraceExporter); 3] = [
+    ("otlp", TraceExporter::Otlp),
+    ("console", TraceExporter::Console),
+    ("none", TraceExporter::None),
+];
+const PROTOCOLS: [(&str, OtlpProtocol); 2] =
+    [("grpc", OtlpProtocol::Grpc), ("http/protobuf", OtlpProtocol::HttpProtobuf)];
+const COMPRESSIONS: [(&str, Option<Compression>); 3] =
+    [("none", None), ("gzip", Some(Compression::Gzip)), ("zstd", Some(Compression::Zstd))];
+const LEVELS: [(&str, LevelFilter); 8] = [
+    ("none", LevelFilter::OFF),
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+    ("all", LevelFilter::TRACE),
+];
+/// Propagators that OpenTelemetry knows and codeq does not speak.
+const OTHER_PROPAGATORS: [&str; 5] = ["b3", "b3multi", "jaeger", "xray", "ottrace"];
 
 /// Spans and their exporter. `OTEL_BSP_*`, span limits and `OTEL_RESOURCE_ATTRIBUTES` are not here:
 /// the SDK reads them itself.
@@ -31,7 +63,7 @@ pub struct Tracing {
     /// A span per call of the store.
     pub store_spans: bool,
     /// `OTEL_LOG_LEVEL`: the SDK's own messages; `None`: as the other modules.
-    pub sdk_log_level: Option<::tracing::level_filters::LevelFilter>,
+    pub sdk_log_level: Option<LevelFilter>,
 }
 
 /// Where spans go.
@@ -45,6 +77,17 @@ pub enum TraceExporter {
     None,
 }
 
+impl TraceExporter {
+    /// The name, as variables spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Otlp => "otlp",
+            Self::Console => "console",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Address of the collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpEndpoint {
@@ -52,6 +95,8 @@ pub struct OtlpEndpoint {
     pub url: String,
     /// Whether the scheme is `https`.
     pub tls: bool,
+    /// As configured, for people.
+    pub given: String,
 }
 
 /// Wire format of the exporter.
@@ -63,6 +108,16 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
+impl OtlpProtocol {
+    /// The name, as variables spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        }
+    }
+}
+
 /// Compression of exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -72,6 +127,16 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The name, as variables spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// Which traces are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
@@ -79,4 +144,257 @@ pub struct Sampler {
     pub parent_based: bool,
     /// Share of traces kept where no parent decides, 0.0..=1.0.
     pub ratio: f64,
+}
+
+impl Tracing {
+    /// Per key: `TRACING_` over `OTEL_` over the file over the default.
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        let protocol = choice(
+            r,
+            &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+            &PROTOCOLS,
+        );
+        let protocol = protocol.unwrap_or(OtlpProtocol::Grpc);
+        let compression = choice(
+            r,
+            &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
+            &COMPRESSIONS,
+        );
+        let (propagate_trace_context, propagate_baggage) = propagators(r);
+        Self {
+            enabled: enabled(r),
+            service_name: service_name(r),
+            exporter: choice(r, &["OTEL_TRACES_EXPORTER"], &EXPORTERS)
+                .unwrap_or(TraceExporter::Otlp),
+            endpoint: endpoint(r, protocol),
+            protocol,
+            headers: headers(r),
+            timeout: timeout(r),
+            compression: compression.flatten(),
+            sampler: sampler(r),
+            propagate_trace_context,
+            propagate_baggage: r.boolean("tracing.baggage") && propagate_baggage,
+            store_spans: r.boolean("tracing.storeSpans"),
+            sdk_log_level: choice(r, &["OTEL_LOG_LEVEL"], &LEVELS),
+        }
+    }
+}
+
+/// Whether a key was set by its own `TRACING_` variable, over which no other wins.
+fn is_own(r: &Reader<'_>, key: &str) -> bool {
+    matches!(r.origin(key), Origin::Environment(_))
+}
+
+/// The first of these variables that is set.
+fn first<'a>(r: &Reader<'a>, names: &[&'static str]) -> Option<(&'static str, &'a str)> {
+    names.iter().find_map(|name| Some((*name, r.var(name)?)))
+}
+
+fn choice<T: Copy>(
+    r: &mut Reader<'_>,
+    names: &[&'static str],
+    values: &[(&'static str, T)],
+) -> Option<T> {
+    let (name, text) = first(r, names)?;
+    let found = values.iter().find(|(value, _)| value.eq_ignore_ascii_case(text.trim()));
+    if found.is_none() {
+        r.var_problem(name, false, one_of(text, values.iter().map(|(value, _)| *value)));
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// As OpenTelemetry says: only `true` is true, anything else false, with a warning.
+fn otel_boolean(r: &mut Reader<'_>, name: &'static str, text: &str) -> bool {
+    let is_true = text.eq_ignore_ascii_case("true");
+    if !is_true && !text.eq_ignore_ascii_case("false") {
+        r.warn(format!("{name} = {text:?} counts as false: only true is true"));
+    }
+    is_true
+}
+
+fn enabled(r: &mut Reader<'_>) -> bool {
+    let disabled = r.var("OTEL_SDK_DISABLED");
+    let disabled = disabled.is_some_and(|text| otel_boolean(r, "OTEL_SDK_DISABLED", text));
+    let enabled = r.boolean("tracingEnabled");
+    enabled && (!disabled || is_own(r, "tracingEnabled"))
+}
+
+fn service_name(r: &mut Reader<'_>) -> String {
+    let configured = r.text("tracingServiceName").unwrap_or_default();
+    if is_own(r, "tracingServiceName") {
+        return configured;
+    }
+    let attributes = r.var("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let attribute = attributes.split(',').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        (name.trim() == "service.name").then(|| unescaped(value.trim()))
+    });
+    r.var("OTEL_SERVICE_NAME").map(str::to_owned).or(attribute).unwrap_or(configured)
+}
+
+fn insecure(r: &mut Reader<'_>) -> bool {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"];
+    let configured = r.boolean("tracingOtlpInsecure");
+    match first(r, &names) {
+        Some((name, text)) if !is_own(r, "tracingOtlpInsecure") => otel_boolean(r, name, text),
+        _ => configured,
+    }
+}
+
+fn endpoint(r: &mut Reader<'_>, protocol: OtlpProtocol) -> OtlpEndpoint {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    let key = "tracingOtlpEndpoint";
+    let insecure = insecure(r);
+    let configured = r.text(key).unwrap_or_default();
+    let variable = first(r, &names).filter(|_| !is_own(r, key));
+    let mut text = variable.map_or(configured, |(_, text)| text.to_owned());
+    if variable.is_none() && !r.is_set(key) && protocol == OtlpProtocol::HttpProtobuf {
+        text = format!("localhost:{HTTP_PORT}");
+    }
+    match complete(text.trim(), insecure, protocol) {
+        Some(mut url) => {
+            if protocol == OtlpProtocol::HttpProtobuf {
+                add_traces_path(&mut url, variable.map(|(name, _)| name));
+            }
+            let tls = url.scheme() == "https";
+            let url = url.as_str().trim_end_matches('/').to_owned();
+            let given = if variable.is_some() { url.clone() } else { text };
+            OtlpEndpoint { url, tls, given }
+        }
+        None => {
+            let rule = "must be host:port or a URL with the scheme http or https, without user";
+            match variable {
+                Some((name, _)) => r.var_problem(name, text.contains('@'), rule),
+                None if text.contains('@') => r.problem_at(key, key, rule),
+                None => r.problem(key, rule),
+            }
+            OtlpEndpoint { url: String::new(), tls: false, given: String::new() }
+        }
+    }
+}
+
+/// `host:port` gets the scheme that `insecure` says; a URL has its own.
+fn complete(text: &str, insecure: bool, protocol: OtlpProtocol) -> Option<Url> {
+    let is_url = text.contains("://");
+    let scheme = if insecure { "http" } else { "https" };
+    let mut url = match is_url {
+        true => Url::parse(text).ok()?,
+        false => Url::parse(&format!("{scheme}://{text}")).ok()?,
+    };
+    if !is_url && url.port().is_none() && !text.ends_with(":80") && !text.ends_with(":443") {
+        let port = if protocol == OtlpProtocol::Grpc { GRPC_PORT } else { HTTP_PORT };
+        url.set_port(Some(port)).ok()?;
+    }
+    let plain = url.username().is_empty() && url.password().is_none();
+    (matches!(url.scheme(), "http" | "https") && plain && url.port() != Some(0)).then_some(url)
+}
+
+/// The variable for traces names the whole address, the general one its beginning; elsewhere a
+/// path that is given is meant.
+fn add_traces_path(url: &mut Url, variable: Option<&str>) {
+    let base = url.path().trim_end_matches('/').to_owned();
+    let whole = match variable {
+        Some("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") => true,
+        Some(_) => false,
+        None => !base.is_empty(),
+    };
+    if !whole {
+        url.set_path(&format!("{base}{TRACES_PATH}"));
+    }
+}
+
+fn headers(r: &mut Reader<'_>) -> Vec<(String, SecretString)> {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+    let Some((variable, text)) = first(r, &names) else { return Vec::new() };
+    let mut headers = Vec::new();
+    for pair in split(text) {
+        let header = pair.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        match header.filter(|(name, _)| name.parse::<http::HeaderName>().is_ok()) {
+            Some((name, value)) => headers.push((name.to_lowercase(), unescaped(value).into())),
+            None => r.var_problem(variable, true, "must be name=value, separated by commas"),
+        }
+    }
+    headers
+}
+
+/// With `%XX` turned back into what it stands for.
+fn unescaped(text: &str) -> String {
+    let one_value = text.replace('+', "%2B").replace('&', "%26");
+    let mut pairs = url::form_urlencoded::parse(one_value.as_bytes());
+    // Without a name the text would end at its first `=`.
+    let mut value = pairs.next().map(|(name, _)| name.into_owned()).unwrap_or_default();
+    if let Some((_, rest)) = text.split_once('=') {
+        value.push('=');
+        value.push_str(&unescaped(rest));
+    }
+    value
+}
+
+fn timeout(r: &mut Reader<'_>) -> Option<Duration> {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+    let (name, text) = first(r, &names)?;
+    match text.trim().parse() {
+        Ok(millis @ 1..=600_000) => Some(Duration::from_millis(millis)),
+        _ => {
+            r.var_problem(name, false, "must be a whole number of milliseconds, 1 to 600000");
+            None
+        }
+    }
+}
+
+fn sampler(r: &mut Reader<'_>) -> Sampler {
+    let configured = Sampler { parent_based: true, ratio: r.ratio("tracingSampleRatio") };
+    let name = "OTEL_TRACES_SAMPLER";
+    let Some(text) = r.var(name).map(str::trim) else { return configured };
+    let (parent_based, root) = match text.strip_prefix("parentbased_") {
+        Some(root) => (true, root),
+        None => (false, text),
+    };
+    let ratio = match root {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => sampler_argument(r),
+        _ => {
+            let roots = ["always_on", "always_off", "traceidratio"];
+            let rule = format!("must be one of {0}, or parentbased_ before one", roots.join(", "));
+            r.var_problem(name, false, rule);
+            return configured;
+        }
+    };
+    match is_own(r, "tracingSampleRatio") {
+        true => configured,
+        false => Sampler { parent_based, ratio },
+    }
+}
+
+fn sampler_argument(r: &mut Reader<'_>) -> f64 {
+    let name = "OTEL_TRACES_SAMPLER_ARG";
+    let Some(text) = r.var(name) else { return 1.0 };
+    let ratio = text.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.unwrap_or_else(|| {
+        r.var_problem(name, false, "must be a number, 0 to 1");
+        1.0
+    })
+}
+
+/// Whether trace context passes through, and baggage.
+fn propagators(r: &mut Reader<'_>) -> (bool, bool) {
+    let name = "OTEL_PROPAGATORS";
+    let Some(text) = r.var(name) else { return (true, true) };
+    let (mut context, mut baggage) = (false, false);
+    for propagator in split(text) {
+        match propagator.as_str() {
+            "tracecontext" => context = true,
+            "baggage" => baggage = true,
+            "none" => return (false, false),
+            other if OTHER_PROPAGATORS.contains(&other) => {
+                r.warn(format!("{name}: codeq does not speak {other}; it has no effect"));
+            }
+            other => {
+                let rule = one_of(other, ["tracecontext", "baggage", "none"].into_iter());
+                r.var_problem(name, false, rule);
+            }
+        }
+    }
+    (context, baggage)
 }

@@ -1,0 +1,584 @@
+//! The promises of the settings as a whole; each reader has its own beside it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::keys::KEYS;
+use super::*;
+
+/// Loads a file and an environment.
+fn load_from(yaml: &str, env: &[(&str, &str)]) -> Result<Settings, Problems> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("codeq.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    load(&Sources { file: Some(file), env: vars(env), ..Sources::default() })
+}
+
+fn load_env(env: &[(&str, &str)]) -> Result<Settings, Problems> {
+    load(&Sources { env: vars(env), ..Sources::default() })
+}
+
+fn vars(env: &[(&str, &str)]) -> BTreeMap<String, String> {
+    env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// What an installation with authentication and a webhook secret sets.
+const PRODUCTION: &[(&str, &str)] = &[
+    ("ENV", "production"),
+    ("IDENTITY_JWKS_URL", "https://id.example.com/p"),
+    ("IDENTITY_ISSUER", "https://id.example.com"),
+    ("WORKER_JWKS_URL", "https://id.example.com/w"),
+    ("WORKER_ISSUER", "https://id.example.com"),
+    ("WEBHOOK_HMAC_SECRET", "0123456789abcdef0123456789abcdef"),
+];
+
+/// For every key: text that differs from the default, and how the key appears with it in `show`
+/// where that is not the text itself.
+const VALUES: &[(&str, &str, &str)] = &[
+    ("port", "9000", ""),
+    ("bindAddr", "127.0.0.1", "bindAddr: \"127.0.0.1\""),
+    ("env", "staging", "env: \"staging\""),
+    ("redis.url", "rediss://u:pw@r:1/2", "url: \"rediss://u:***@r:1/2\""),
+    ("redis.keyPrefix", "other", "keyPrefix: \"other\""),
+    ("redis.durability", "synced", "durability: \"synced\""),
+    ("redis.poolSize", "3", ""),
+    ("redis.connectTimeoutMs", "77", ""),
+    ("redis.commandTimeoutMs", "78", ""),
+    ("redis.softMemoryRatio", "0.5", ""),
+    ("redisAddr", "elsewhere:7000", "url: \"redis://elsewhere:7000\""),
+    ("redisPassword", "pw/1", "url: \"redis://:***@localhost:6379\""),
+    ("partitions", "32", ""),
+    ("spread", "", "spread: {\"send.mail\":4}"),
+    ("producerAuthProvider", "jwks", "producerAuthProvider: \"jwks\""),
+    ("producerAuthConfig", "{\"jwksUrl\":\"https://i/p\"}", "\"jwksUrl\":\"https://i/p\""),
+    ("identityJwksUrl", "https://i/flat", "\"jwksUrl\":\"https://i/flat\""),
+    ("identityIssuer", "me", "\"issuer\":\"me\""),
+    ("identityAudience", "us", "\"audience\":\"us\""),
+    ("workerAuthProvider", "jwks", "workerAuthProvider: \"jwks\""),
+    ("workerAuthConfig", "{\"jwksUrl\":\"https://i/w\"}", "\"jwksUrl\":\"https://i/w\""),
+    ("workerJwksUrl", "https://i/wflat", "\"jwksUrl\":\"https://i/wflat\""),
+    ("workerIssuer", "they", "\"issuer\":\"they\""),
+    ("workerAudience", "them", "\"audience\":\"them\""),
+    ("allowedClockSkewSeconds", "7", "\"clockSkewSeconds\":7"),
+    ("allowProducerAsWorker", "true", ""),
+    ("defaultLeaseSeconds", "30", ""),
+    ("maxAttemptsDefault", "9", ""),
+    ("backoffPolicy", "linear", "backoffPolicy: \"linear\""),
+    ("backoffBaseSeconds", "6", ""),
+    ("backoffMaxSeconds", "901", ""),
+    ("taskRetentionSeconds", "60", ""),
+    ("dlqRetentionSeconds", "61", ""),
+    ("maxBodyBytes", "2048", ""),
+    ("maxClaimBatch", "100", ""),
+    ("webhookHmacSecret", "0123456789abcdef0123456789abcdef", "webhookHmacSecret: \"***\""),
+    ("resultWebhookMaxAttempts", "4", ""),
+    ("resultWebhookBaseBackoffSeconds", "3", ""),
+    ("resultWebhookMaxBackoffSeconds", "61", ""),
+    ("webhook.timeoutMs", "15001", ""),
+    ("webhook.connectTimeoutMs", "5001", ""),
+    ("webhook.maxConcurrency", "257", ""),
+    ("webhook.maxConcurrencyPerHost", "17", ""),
+    ("webhook.retryTailSeconds", "1,2", "retryTailSeconds: [1,2]"),
+    ("webhook.maxAgeSeconds", "259201", ""),
+    ("webhook.deadRetentionSeconds", "604801", ""),
+    ("webhook.deadBodyBytes", "0", ""),
+    ("webhook.disableAfterSeconds", "0", ""),
+    ("webhook.maxBodyBytes", "262145", ""),
+    ("webhook.maxSubscriptions", "1001", ""),
+    ("webhook.secretScope", "tenant", "secretScope: \"tenant\""),
+    ("webhook.opsUrl", "https://ops.example.com:1/x", "opsUrl: \"https://ops.example.com:1/***\""),
+    ("webhook.extraCaFile", "/dev/null", "extraCaFile: \"/dev/null\""),
+    ("webhook.proxyUrl", "socks5://p:1", "proxyUrl: \"socks5://p:1/***\""),
+    ("webhook.allowPrivateNetworks", "false", ""),
+    ("webhook.allowCidrs", "10.1.0.0/16, fd00::/8", "allowCidrs: [\"10.1.0.0/16\",\"fd00::/8\"]"),
+    ("webhook.denyCidrs", "8.8.8.8", "denyCidrs: [\"8.8.8.8/32\"]"),
+    ("webhook.allowedPorts", "443,8443", "allowedPorts: [443,8443]"),
+    ("subscriptionMinIntervalSeconds", "6", ""),
+    ("subscriptionCleanupIntervalSeconds", "61", ""),
+    ("rateLimit.producer.requestsPerMinute", "601", ""),
+    ("rateLimit.producer.burstSize", "41", ""),
+    ("rateLimit.worker.requestsPerMinute", "602", ""),
+    ("rateLimit.worker.burstSize", "42", ""),
+    ("rateLimit.webhook.requestsPerMinute", "603", ""),
+    ("rateLimit.webhook.burstSize", "43", ""),
+    ("rateLimit.admin.requestsPerMinute", "604", ""),
+    ("rateLimit.admin.burstSize", "44", ""),
+    ("artifactStore", "s3://bucket/a", "artifactStore: \"s3://bucket/a\""),
+    ("localArtifactsDir", "/var/lib/codeq", "artifactStore: \"file:///var/lib/codeq\""),
+    ("logLevel", "debug", "logLevel: \"debug\""),
+    ("logFormat", "text", "logFormat: \"text\""),
+    ("logTaskSampleRatio", "0.25", ""),
+    ("metrics.maxCommands", "50", ""),
+    ("metrics.commands", "a,b", "commands: [\"a\",\"b\"]"),
+    ("metrics.tenants", "acme", "tenants: [\"acme\"]"),
+    ("metrics.priorityCommands", "b", "priorityCommands: [\"b\"]"),
+    ("tracingEnabled", "true", ""),
+    ("tracingServiceName", "broker", "tracingServiceName: \"broker\""),
+    ("tracingOtlpEndpoint", "otel:1", "tracingOtlpEndpoint: \"otel:1\""),
+    ("tracingOtlpInsecure", "true", ""),
+    ("tracingSampleRatio", "0.75", ""),
+    ("tracing.storeSpans", "true", ""),
+    ("tracing.baggage", "false", ""),
+    ("shutdown.delaySeconds", "8", ""),
+    ("shutdown.drainSeconds", "26", ""),
+];
+
+/// What else a key needs before it says something.
+fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
+    const PRODUCER: &[(&str, &str)] = &[("IDENTITY_JWKS_URL", "https://i/p")];
+    const WORKER: &[(&str, &str)] = &[("WORKER_JWKS_URL", "https://i/w")];
+    match key {
+        "producerAuthProvider"
+        | "identityIssuer"
+        | "identityAudience"
+        | "allowedClockSkewSeconds" => PRODUCER,
+        "workerAuthProvider" | "workerIssuer" | "workerAudience" => WORKER,
+        "producerAuthConfig" => &[("PRODUCER_AUTH_PROVIDER", "jwks")],
+        "workerAuthConfig" => &[("WORKER_AUTH_PROVIDER", "jwks")],
+        "rateLimit.producer.burstSize" => &[("RATE_LIMIT_PRODUCER_REQUESTS_PER_MINUTE", "9")],
+        "rateLimit.worker.burstSize" => &[("RATE_LIMIT_WORKER_REQUESTS_PER_MINUTE", "9")],
+        "rateLimit.webhook.burstSize" => &[("RATE_LIMIT_WEBHOOK_REQUESTS_PER_MINUTE", "9")],
+        "rateLimit.admin.burstSize" => &[("RATE_LIMIT_ADMIN_REQUESTS_PER_MINUTE", "9")],
+        _ => &[],
+    }
+}
+
+/// A key with a value as YAML: numbers and flags bare, lists as lists, the rest in quotes.
+fn yaml_of(key: &str, text: &str) -> String {
+    let mut yaml = String::new();
+    let parts: Vec<&str> = key.split('.').collect();
+    for (depth, part) in parts.iter().enumerate() {
+        let end = if depth + 1 < parts.len() { "\n" } else { " " };
+        write!(yaml, "{:indent$}{part}:{end}", "", indent = depth * 2).unwrap();
+    }
+    let bare = text.parse::<f64>().is_ok() || text == "true" || text == "false";
+    match text.starts_with('{') || bare {
+        true => write!(yaml, "{text}"),
+        false if text.contains(',') => write!(yaml, "[{text}]"),
+        false => write!(yaml, "'{text}'"),
+    }
+    .unwrap();
+    yaml
+}
+
+fn shown(key: &str, text: &str, as_text: &str) -> String {
+    match as_text {
+        "" => format!("{}: {text}\n", key.rsplit('.').next().unwrap()),
+        as_text => as_text.to_owned(),
+    }
+}
+
+#[test]
+fn the_commented_defaults_load_and_every_key_of_them_is_found() {
+    Settings::defaults();
+    let tree = ::config::Source::collect(&::config::File::from_str(
+        super::keys::DEFAULTS,
+        ::config::FileFormat::Yaml,
+    ))
+    .unwrap();
+    let mut parsed = Vec::new();
+    leaves("", &::config::Value::new(None, ::config::ValueKind::Table(tree)), &mut parsed);
+    parsed.sort();
+    let mut scanned: Vec<String> = KEYS.iter().map(|key| key.name.clone()).collect();
+    scanned.sort();
+    assert_eq!(scanned, parsed);
+    let mut tested: Vec<String> = VALUES.iter().map(|(key, ..)| (*key).to_owned()).collect();
+    tested.sort();
+    assert_eq!(tested, scanned, "a key without a row in VALUES");
+}
+
+fn leaves(head: &str, value: &::config::Value, found: &mut Vec<String>) {
+    match &value.kind {
+        ::config::ValueKind::Table(table) if !table.is_empty() => {
+            for (part, value) in table {
+                let name = if head.is_empty() { part.clone() } else { format!("{head}.{part}") };
+                leaves(&name, value, found);
+            }
+        }
+        _ => found.push(head.to_owned()),
+    }
+}
+
+#[test]
+fn every_key_is_read_from_its_variable() {
+    for (key, text, as_text) in VALUES.iter().filter(|(key, ..)| *key != "spread") {
+        let name = KEYS.iter().find(|k| k.name == *key).unwrap().env.clone().unwrap();
+        let mut env = beside(key).to_vec();
+        let expected = shown(key, text, as_text);
+        let before = load_env(&env).map(|settings| show(&settings)).unwrap_or_default();
+        env.push((&name, text));
+        let after = show(&load_env(&env).unwrap_or_else(|problems| panic!("{key}: {problems}")));
+        assert!(after.contains(&expected), "{name}={text}: no {expected} in\n{after}");
+        assert!(before != after || key.ends_with("Provider"), "{name} changes nothing");
+    }
+}
+
+#[test]
+fn every_key_is_read_from_yaml() {
+    for (key, text, as_text) in VALUES {
+        let yaml = match *key {
+            "spread" => "spread: { Send.Mail: 4 }".to_owned(),
+            key => yaml_of(key, text),
+        };
+        let settings = load_from(&yaml, beside(key));
+        let after = show(&settings.unwrap_or_else(|problems| panic!("{yaml}: {problems}")));
+        let expected = shown(key, text, as_text);
+        assert!(after.contains(&expected), "{yaml}: no {expected} in\n{after}");
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    assert_eq!(load_from("", &[]).unwrap().port, 8080);
+    assert_eq!(load_from("port: 1000", &[]).unwrap().port, 1000);
+    assert_eq!(load_from("port: 1000", &[("PORT", "2000")]).unwrap().port, 2000);
+    // Within one section each key on its own.
+    let yaml = "redis: { poolSize: 2, keyPrefix: file }";
+    let settings = load_from(yaml, &[("REDIS_POOL_SIZE", "3")]).unwrap();
+    assert_eq!((settings.redis.pool_size, &*settings.redis.key_prefix), (3, "file"));
+    assert_eq!(settings.redis.command_timeout, Duration::from_secs(2));
+}
+
+#[test]
+fn what_is_empty_counts_as_unset() {
+    assert_eq!(load_env(&[("PORT", "")]).unwrap().port, 8080);
+    assert_eq!(load_from("port:\nredis:\nlogLevel: ''", &[]).unwrap().port, 8080);
+    assert_eq!(load_from("port: 1000", &[("PORT", "")]).unwrap().port, 1000);
+}
+
+#[test]
+fn every_rule_refuses_and_names_its_key() {
+    let table: &[(&str, &[&str])] = &[
+        ("port", &["65536", "-1", "x", "80.5", ""]),
+        ("bindAddr", &["localhost", "1.2.3.4:80"]),
+        ("redis.url", &["localhost:6379", "http://h", "redis://", "redis://h:0", "redis://h/x"]),
+        ("redis.keyPrefix", &["a b", "{x}", "a:b"]),
+        ("redis.durability", &["fast"]),
+        ("redis.poolSize", &["0", "1025"]),
+        ("redis.connectTimeoutMs", &["0", "60001"]),
+        ("redis.commandTimeoutMs", &["0", "60001"]),
+        ("redis.softMemoryRatio", &["0", "1.1", "NaN", "inf"]),
+        ("redisAddr", &["http://h:1", ":6379", "u:p@h:1"]),
+        ("partitions", &["0", "1025"]),
+        ("producerAuthProvider", &["ldap"]),
+        ("workerAuthProvider", &["ldap"]),
+        ("producerAuthConfig", &["tok"]),
+        ("workerAuthConfig", &["tok"]),
+        ("identityJwksUrl", &["id.example.com", "ftp://h/x", "https://u:p@h/"]),
+        ("workerJwksUrl", &["id.example.com"]),
+        ("allowedClockSkewSeconds", &["-1", "3601"]),
+        ("allowProducerAsWorker", &["maybe"]),
+        ("defaultLeaseSeconds", &["0", "43201"]),
+        ("maxAttemptsDefault", &["0", "1001"]),
+        ("backoffPolicy", &["random"]),
+        ("backoffBaseSeconds", &["-1", "86401"]),
+        ("backoffMaxSeconds", &["4", "604801"]),
+        ("taskRetentionSeconds", &["0", "31536001"]),
+        ("dlqRetentionSeconds", &["0", "31536001"]),
+        ("maxBodyBytes", &["1023", "67108865"]),
+        ("maxClaimBatch", &["0", "101"]),
+        ("webhookHmacSecret", &["[1]", "[]", "[\"\"]", "whsec_!!!", "[\"a\""]),
+        ("resultWebhookMaxAttempts", &["0", "101"]),
+        ("resultWebhookBaseBackoffSeconds", &["0", "86401"]),
+        ("resultWebhookMaxBackoffSeconds", &["1", "86401"]),
+        ("webhook.timeoutMs", &["99", "300001"]),
+        ("webhook.connectTimeoutMs", &["0", "15001"]),
+        ("webhook.maxConcurrency", &["0", "65537"]),
+        ("webhook.maxConcurrencyPerHost", &["0", "257"]),
+        (
+            "webhook.retryTailSeconds",
+            &["0", "1,x", "604801", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"],
+        ),
+        ("webhook.maxAgeSeconds", &["59", "31536001"]),
+        ("webhook.deadRetentionSeconds", &["59", "31536001"]),
+        ("webhook.deadBodyBytes", &["-1", "67108865"]),
+        ("webhook.disableAfterSeconds", &["-1", "31536001"]),
+        ("webhook.maxBodyBytes", &["1023", "67108865"]),
+        ("webhook.maxSubscriptions", &["0", "100001"]),
+        ("webhook.secretScope", &["global"]),
+        ("webhook.opsUrl", &["ops", "socks5://h"]),
+        ("webhook.extraCaFile", &["/does/not/exist"]),
+        ("webhook.proxyUrl", &["ftp://p"]),
+        ("webhook.allowPrivateNetworks", &["sometimes"]),
+        ("webhook.allowCidrs", &["10.0.0.0/33", "x"]),
+        ("webhook.denyCidrs", &["10.0.0.0/33"]),
+        ("webhook.allowedPorts", &["0", "65536", "http"]),
+        ("subscriptionMinIntervalSeconds", &["0", "86401"]),
+        ("subscriptionCleanupIntervalSeconds", &["0", "86401"]),
+        ("rateLimit.producer.requestsPerMinute", &["0", "1000001"]),
+        ("rateLimit.worker.burstSize", &["0", "5"]),
+        ("artifactStore", &["/tmp/x", "ftp://h/x", "s3://", "file://host/x", "s3://k:s@b/x"]),
+        ("localArtifactsDir", &["relative"]),
+        ("logLevel", &["loud"]),
+        ("logFormat", &["xml"]),
+        ("logTaskSampleRatio", &["-0.1", "1.1", "abc", "NaN"]),
+        ("metrics.maxCommands", &["0", "10001"]),
+        ("metrics.commands", &["a,A"]),
+        ("metrics.tenants", &["Acme"]),
+        ("metrics.priorityCommands", &["1,2,3,4,5,6,7,8,9,10,11"]),
+        ("tracingEnabled", &["maybe"]),
+        ("tracingOtlpEndpoint", &["ftp://h:1", "http://u:p@h:1", "h:99999"]),
+        ("tracingOtlpInsecure", &["maybe"]),
+        ("tracingSampleRatio", &["-0.1", "1.1", "abc"]),
+        ("tracing.storeSpans", &["maybe"]),
+        ("tracing.baggage", &["maybe"]),
+        ("shutdown.delaySeconds", &["-1", "601"]),
+        ("shutdown.drainSeconds", &["0", "3601"]),
+    ];
+    for (key, bad) in table {
+        let name = KEYS.iter().find(|k| k.name == *key).unwrap().env.clone().unwrap();
+        for text in bad.iter().filter(|text| !text.is_empty()) {
+            let Err(problems) = load_env(&[(&name, text)]) else { panic!("{key} took {text}") };
+            assert!(problems.0.iter().any(|p| p.key == *key), "{name}={text}: {problems}");
+            assert!(problems.0.iter().all(|p| !p.rule.is_empty()), "{problems}");
+        }
+    }
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_key_value_source_and_rule() {
+    let problems = load_from("prot: 1\nlogLevel: lud", &[("PORT", "99999"), ("ENV", "prod")]);
+    let said = problems.unwrap_err().to_string();
+    for part in [
+        "port = \"99999\" (from PORT): must be a whole number, 0 to 65535",
+        "prot (from ",
+        "did you mean port?",
+        "logLevel = \"lud\" (from ",
+        "producerAuthProvider: is required in production",
+        "workerAuthProvider: is required in production",
+        "webhookHmacSecret: is required in production",
+    ] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    assert!(said.starts_with("6 problems in the settings:"), "{said}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_and_a_foreign_one_is_a_warning() {
+    let rule = |yaml| load_from(yaml, &[]).unwrap_err().0[0].clone();
+    let problem = rule("redis:\n  poolsize: 3");
+    assert_eq!(problem.key, "redis.poolsize");
+    assert_eq!(problem.rule, "is not a known key; did you mean redis.poolSize?");
+    assert_eq!(rule("reddis:\n  url: x").rule, "is not a known key; did you mean redis?");
+    assert_eq!(rule("zzz: 1").rule, "is not a known key");
+    assert_eq!(rule("port: { a: 1 }").key, "port");
+    assert_eq!(rule("redis: 5").rule, "is a section: its keys go below");
+
+    let yaml = "persistenceProvider: x\nraft: { id: 1 }\ncluster: [1]\nworkerStreamAddr: a\n\
+                producerStreamAddr: b\nrequeueInspectLimit: 5\ntimezone: UTC\n\
+                identityServiceUrl: http://x";
+    let settings = load_from(yaml, &[]).unwrap();
+    assert_eq!(settings.warnings.len(), 8, "{:?}", settings.warnings);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_and_nothing_of_it_is_repeated() {
+    for text in ["s3cr3t-marker", "[s3cr3t-marker]", "a: [s3cr3t-marker", "a: 'x' s3cr3t-marker: b"]
+    {
+        let said = load_from(text, &[]).unwrap_err().to_string();
+        assert!(said.contains("codeq.yaml"), "{said}");
+        assert!(!said.contains("s3cr3t-marker"), "{said}");
+    }
+    let missing = Sources { file: Some("/does/not/exist.yaml".into()), ..Sources::default() };
+    assert!(load(&missing).unwrap_err().to_string().contains("/does/not/exist.yaml"));
+}
+
+#[test]
+fn production_asks_for_authentication_and_a_secret_and_warns_of_the_rest() {
+    let settings = load_env(PRODUCTION).unwrap();
+    assert!(settings.env.is_production());
+    assert_eq!(settings.shutdown.delay, Duration::from_secs(5));
+    assert!(!settings.webhook.allow_private_networks);
+    let warned = settings.warnings.join("\n");
+    assert!(warned.contains("artifactStore"), "{warned}");
+    assert!(warned.contains("secretScope"), "{warned}");
+    for missing in &PRODUCTION[1..] {
+        let env: Vec<_> = PRODUCTION.iter().copied().filter(|pair| pair != missing).collect();
+        assert!(load_env(&env).is_err(), "production without {}", missing.0);
+    }
+    let tokens: &[(&str, &str)] = &[
+        ("ENV", "Prod"),
+        ("PRODUCER_AUTH_PROVIDER", "static"),
+        ("PRODUCER_AUTH_CONFIG", "producer-token"),
+        ("WORKER_AUTH_PROVIDER", "static"),
+        ("WORKER_AUTH_CONFIG", "worker-token"),
+        ("WEBHOOK_HMAC_SECRET", "0123456789abcdef0123456789abcdef"),
+    ];
+    assert!(load_env(tokens).unwrap().env.is_production());
+}
+
+#[test]
+fn other_names_are_lenient_and_only_dev_reaches_private_networks() {
+    let dev = Settings::defaults();
+    assert!(dev.env.is_dev() && dev.webhook.allow_private_networks);
+    assert_eq!(dev.shutdown.delay, Duration::ZERO);
+    let staging = load_env(&[("ENV", "staging")]).unwrap();
+    assert_eq!(staging.env, Env::Named("staging".into()));
+    assert!(!staging.webhook.allow_private_networks);
+    assert_eq!(staging.shutdown.delay, Duration::ZERO);
+    let set = [("ENV", "staging"), ("WEBHOOK_ALLOW_PRIVATE_NETWORKS", "yes")];
+    assert!(load_env(&set).unwrap().webhook.allow_private_networks);
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let marker = "s3cr3t-marker-s3cr3t-marker";
+    let ops = format!("https://u:{marker}@ops.example.com/{marker}?t={marker}");
+    let env: &[(&str, &str)] = &[
+        ("REDIS_URL", &format!("redis://user:{marker}@h:1")),
+        ("PRODUCER_AUTH_PROVIDER", "static"),
+        (
+            "PRODUCER_AUTH_CONFIG",
+            &format!("[{{\"token\":\"{marker}\",\"raw\":{{\"k\":\"{marker}\"}}}}]"),
+        ),
+        ("WORKER_AUTH_PROVIDER", "static"),
+        ("WORKER_AUTH_CONFIG", marker),
+        ("WEBHOOK_HMAC_SECRET", marker),
+        ("WEBHOOK_OPS_URL", &ops),
+        ("WEBHOOK_PROXY_URL", &ops),
+        ("OTEL_EXPORTER_OTLP_HEADERS", &format!("api-key={marker}")),
+    ];
+    let settings = load_env(env).unwrap();
+    for said in [show(&settings), settings.warnings.join(" ")] {
+        assert!(!said.contains(marker), "{said}");
+    }
+    assert!(!format!("{settings:?}").contains(marker), "{settings:?}");
+
+    let shapes = [
+        "{m}",
+        "{\"m\":",
+        "[\"{m}\"]",
+        "redis://{m}",
+        "x://:{m}@h",
+        "{\"token\":5,\"{m}\":\"{m}\"}",
+    ];
+    for secret in KEYS.iter().filter(|key| key.is_secret()) {
+        for shape in shapes {
+            for provider in ["static", "jwks", "multi"] {
+                let text = shape.replace("{m}", marker);
+                let env = [
+                    (secret.env.as_deref().unwrap(), &*text),
+                    ("PRODUCER_AUTH_PROVIDER", provider),
+                    ("WORKER_AUTH_PROVIDER", provider),
+                    ("PORT", "wrong"),
+                ];
+                let said = load_env(&env).unwrap_err();
+                assert!(!format!("{said} {said:?}").contains(marker), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_may_come_from_a_file_without_its_last_newline() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let file = path.to_str().unwrap();
+    for secret in KEYS.iter().filter(|key| key.is_secret()) {
+        let name = format!("{}_FILE", secret.env.as_deref().unwrap());
+        let (_, text, as_text) = VALUES.iter().find(|(key, ..)| *key == secret.name).unwrap();
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+        let mut env = beside(&secret.name).to_vec();
+        env.push((&name, file));
+        let after = show(&load_env(&env).unwrap_or_else(|problems| panic!("{name}: {problems}")));
+        assert!(after.contains(&shown(&secret.name, text, as_text)), "{name} has no effect");
+
+        env.push((secret.env.as_deref().unwrap(), text));
+        let problems = load_env(&env).unwrap_err();
+        assert!(problems.0[0].rule.contains("both set"), "{problems}");
+        assert_eq!(problems.0[0].key, secret.name);
+    }
+
+    use secrecy::ExposeSecret as _;
+    std::fs::write(&path, "two\n\n").unwrap();
+    let settings = load_env(&[("WEBHOOK_HMAC_SECRET_FILE", file)]).unwrap();
+    assert_eq!(settings.webhook.secrets[0].expose_secret(), "two\n");
+    std::fs::write(&path, "\n").unwrap();
+    assert!(load_env(&[("WEBHOOK_HMAC_SECRET_FILE", file)]).is_err(), "an empty file");
+    assert!(load_env(&[("WEBHOOK_HMAC_SECRET_FILE", "/does/not/exist")]).is_err());
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_again() {
+    let env: Vec<(&str, &str)> = vec![
+        ("PORT", "9000"),
+        ("METRICS_COMMANDS", "a,b"),
+        ("TRACING_OTLP_ENDPOINT", "otel:1"),
+        ("WORKER_JWKS_URL", "https://id.example.com/w"),
+        ("ENV", "staging"),
+    ];
+    let first = show(&load_env(&env).unwrap());
+    assert_eq!(show(&load_from(&first, &[]).unwrap()), first);
+}
+
+#[test]
+fn the_page_about_configuration_is_what_the_settings_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, reference()).unwrap();
+    }
+    let page = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(page == reference(), "run: UPDATE_DOCS=1 cargo test --lib config::");
+}
+
+#[test]
+fn spread_is_keyed_by_lower_case_and_bounded_by_the_partitions() {
+    let settings = load_from("spread: { SendMail: 3, other: 16 }", &[]).unwrap();
+    let command = crate::model::Command::parse("SENDMAIL").unwrap();
+    assert_eq!(settings.spread_of(&command), 3);
+    assert_eq!(settings.spread_of(&crate::model::Command::parse("x").unwrap()), 1);
+    for bad in ["{ a: 17 }", "{ a: 0 }", "{ a: x }", "{ a: 1, A: 2 }", "{ ' ': 1 }", "5"] {
+        let problems = load_from(&format!("spread: {bad}"), &[]).unwrap_err();
+        assert!(problems.0[0].key.starts_with("spread"), "{problems}");
+    }
+}
+
+#[test]
+fn only_attempts_configured_means_no_tail() {
+    assert_eq!(Settings::defaults().webhook.retry_tail.len(), 5);
+    let only = load_env(&[("RESULT_WEBHOOK_MAX_ATTEMPTS", "3")]).unwrap();
+    assert!(only.webhook.retry_tail.is_empty());
+    let both = [("RESULT_WEBHOOK_MAX_ATTEMPTS", "3"), ("WEBHOOK_RETRY_TAIL_SECONDS", "9")];
+    assert_eq!(load_env(&both).unwrap().webhook.retry_tail, [Duration::from_secs(9)]);
+}
+
+#[test]
+fn secrets_are_one_or_a_list_and_short_ones_are_a_warning() {
+    let count = |text| load_env(&[("WEBHOOK_HMAC_SECRET", text)]).unwrap().webhook.secrets.len();
+    assert_eq!(count("one, with a comma"), 1);
+    assert_eq!(count("[\"one\", \"two\"]"), 2);
+    let yaml = "webhookHmacSecret: [one, two, three]";
+    assert_eq!(load_from(yaml, &[]).unwrap().webhook.secrets.len(), 3);
+    let warned = |text| load_env(&[("WEBHOOK_HMAC_SECRET", text)]).unwrap().warnings.len();
+    assert_eq!(warned("23 bytes are not enough"), 1);
+    assert_eq!(warned("24 bytes are enough here"), 0);
+    // 18 bytes behind 24 characters.
+    assert_eq!(warned("whsec_MDEyMzQ1Njc4OWFiY2RlZjAx"), 1);
+}
+
+#[test]
+fn flavours_of_later_versions_are_checked_and_reported() {
+    assert!(Settings::defaults().not_yet_supported().is_empty());
+    for url in ["rediss://h", "redis+sentinel://a,b/m", "redis+cluster://a,b"] {
+        let settings = load_env(&[("REDIS_URL", url)]).unwrap();
+        assert!(settings.not_yet_supported()[0].contains("cannot use"), "{url}");
+    }
+    let settings = load_env(&[("REDIS_DURABILITY", "synced")]).unwrap();
+    assert_eq!(settings.not_yet_supported().len(), 1);
+    assert_eq!(settings.warnings, settings.not_yet_supported());
+}
+
+#[test]
+fn the_profiler_listens_only_when_asked() {
+    let address = |env| load_env(env).unwrap().pprof.map(|address| address.to_string());
+    assert_eq!(address(&[]), None);
+    assert_eq!(address(&[("CODEQ_PPROF_ADDR", ":7000")]), None);
+    assert_eq!(address(&[("CODEQ_PPROF", "1")]).as_deref(), Some("0.0.0.0:6060"));
+    let env = [("CODEQ_PPROF", "1"), ("CODEQ_PPROF_ADDR", "127.0.0.1:6061")];
+    assert_eq!(address(&env).as_deref(), Some("127.0.0.1:6061"));
+    assert!(load_env(&[("CODEQ_PPROF_ADDR", "6060")]).is_err());
+    assert!(load_env(&[("CODEQ_PPROF", "maybe")]).is_err());
+    assert!(load_env(&[("RUST_LOG", "codeq=loud")]).is_err());
+    assert!(load_env(&[("RUST_LOG", "codeq::store=debug")]).unwrap().log.filters.is_some());
+}
