@@ -6,13 +6,13 @@
 -- EACH  worker      the caller's subject
 -- EACH  token       lease token, "" when the caller sent none
 -- EACH  undelivered "1": the node gives back a claim that it could not hand over
--- EACH  trace       traceparent of the span drawn for the call, "" without tracing
+-- EACH  span        id of the span drawn for the call, 16 digits, "" without tracing
 -- GIVES replayed    1: this call repeats one that was done
 -- GIVES head        beginning of the body: what signals need
 -- GIVES attempt     the delivery that is taken back
 -- GIVES claimed_ms  when it was claimed
 -- GIVES length      of its ready list; 1: waiters must hear of it
--- GIVES trace       trace context after the step
+-- GIVES trace       trace context before the step, "" for that of the creation
 -- FAILS NOT_FOUND NOT_IN_PROGRESS LEASE_LOST NOT_OWNER UNKNOWN_VERSION
 -- COSTS O(log n) in the leases of the partition
 -- KEEPS a repeat by the same worker with the same token answers as the first, until the next claim
@@ -24,7 +24,7 @@ local lease = require("lib.lease")
 local ready = require("lib.ready")
 local task = require("lib.task")
 
-local function abandon(id, tenant, worker, token, undelivered, trace)
+local function abandon(id, tenant, worker, token, undelivered, span)
   local found, of, mine = lease.held(id, tenant, worker, token)
   if not found then
     local kept = mine and lease.repeated(id, worker, token)
@@ -34,7 +34,7 @@ local function abandon(id, tenant, worker, token, undelivered, trace)
     return of
   end
 
-  local context = task.context(found, of.trace, trace)
+  local context = task.context(found, of.trace, span)
   lease.release(id, found)
   local length = ready.push_front(id, found)
   if undelivered == "0" then
@@ -42,7 +42,7 @@ local function abandon(id, tenant, worker, token, undelivered, trace)
     of.history = 1
   end
   lease.keep(id, found, of, clock.now_ms, of.attempt - 1, of.ends, 3, 0, context)
-  return { 0, found.raw, of.attempt, of.claimed, length, context }
+  return { 0, found.raw, of.attempt, of.claimed, length, of.trace }
 end
 
 local answer = call.each(abandon)

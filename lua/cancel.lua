@@ -4,10 +4,11 @@
 -- ARGV  hold_ms  the least retention while a delivery is pending
 -- EACH  id       task id
 -- EACH  tenant   tag of the caller's tenant
--- EACH  trace    traceparent of the span drawn for the call, "" without tracing
+-- EACH  span     id of the span drawn for the call, 16 digits, "" without tracing
 -- GIVES record   the terminal record
 -- GIVES head     beginning of the body: what signals need
 -- GIVES awaited  1: somebody waits for the result
+-- GIVES trace    trace context before the step, "" for that of the creation
 -- FAILS NOT_FOUND NOT_CANCELLABLE UNKNOWN_VERSION
 -- COSTS O(log n) in the delayed tasks of the partition
 -- KEEPS exactly one terminal transition; a cancelled task is never delivered
@@ -24,7 +25,7 @@ local TRIM = 64
 
 local hold_ms = tonumber((call.once()))
 
-local function cancel(id, tenant, trace)
+local function cancel(id, tenant, span)
   local found, refusal = task.of(id, tenant)
   if not found then
     return refusal
@@ -58,11 +59,11 @@ local function cancel(id, tenant, trace)
     claimed = 0,
     attempt = kept and kept.attempts or 0,
     worker = "",
-    trace = task.context(found, kept and kept.trace or "", trace),
+    trace = task.context(found, kept and kept.trace or "", span),
     error = "CANCELLED",
     history = kept and kept.history or 0,
   }, found.retention_ms, hold_ms)
-  return { record, found.raw, awaited }
+  return { record, found.raw, awaited, kept and kept.trace or "" }
 end
 
 local answer = call.each(cancel)

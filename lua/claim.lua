@@ -8,9 +8,9 @@
 -- EACH  worker    the caller's subject
 -- EACH  leases    fresh lease ids of 16 characters, one for each task wanted
 -- EACH  lease_ms  length of the leases
--- EACH  trace     traceparent of the span drawn for the claim, "" without tracing
+-- EACH  span      id of the span drawn for the claim, 16 digits, "" without tracing
 -- GIVES tasks     for each: id, first 2048 bytes of the body, its size, lease id, lease end, attempt,
---                 since when it was ready, trace context, and the spelling of nothing else
+--                 since when it was ready, trace context before the step, "" for that of the creation
 -- GIVES left      ready tasks left in the queue that gave the last of them
 -- COSTS O(log n) in the leases of the partition for each task taken
 -- KEEPS a task that is taken is in no ready list and in the lease set, with a lease record
@@ -62,7 +62,7 @@ local function pop(queue)
   return nil
 end
 
-local function grant(id, token, worker, lease_ms, offered)
+local function grant(id, token, worker, lease_ms, span)
   local raw = redis.call("GETRANGE", key.body .. id, 0, NEAR - 1)
   if raw == "" then
     return nil
@@ -80,7 +80,7 @@ local function grant(id, token, worker, lease_ms, offered)
     of.history, of.attempt, of.ends = kept.history, kept.attempts + 1, kept.ends
     visible, trace = kept.visible, kept.trace
   end
-  of.trace = task.context(found, trace, offered)
+  of.trace = task.context(found, trace, span)
   lease.write(id, of)
   redis.call("ZADD", key.leases, now + lease_ms, id)
   count.add(found.queue, found.label, "r", -1)
@@ -89,10 +89,10 @@ local function grant(id, token, worker, lease_ms, offered)
   if size == NEAR then
     size = redis.call("STRLEN", key.body .. id)
   end
-  return { id, raw, size, token, now + lease_ms, of.attempt, visible, of.trace }
+  return { id, raw, size, token, now + lease_ms, of.attempt, visible, trace }
 end
 
-local function take(queue, tasks, leases, worker, lease_ms, trace)
+local function take(queue, tasks, leases, worker, lease_ms, span)
   while #tasks * 16 < #leases do
     local id, priority = pop(queue)
     if not id then
@@ -100,7 +100,7 @@ local function take(queue, tasks, leases, worker, lease_ms, trace)
     end
     local first = #tasks * 16 + 1
     local granted, refusal =
-      grant(id, string.sub(leases, first, first + 15), worker, lease_ms, trace)
+      grant(id, string.sub(leases, first, first + 15), worker, lease_ms, span)
     if granted then
       tasks[#tasks + 1] = granted
     elseif refusal then
@@ -115,13 +115,13 @@ end
 -- The last queue that each item took from, to tell how much is left there.
 local served = {}
 
-local function claim(queues, tenant, worker, leases, lease_ms, trace)
+local function claim(queues, tenant, worker, leases, lease_ms, span)
   local tasks, last = {}, nil
   local wanted = #leases / 16
   lease_ms = tonumber(lease_ms)
   local function look(queue)
     local before = #tasks
-    take(queue, tasks, leases, worker, lease_ms, trace)
+    take(queue, tasks, leases, worker, lease_ms, span)
     if #tasks > before then
       last = queue
     end

@@ -10,7 +10,7 @@
 -- EACH  max          attempts asked for, 0 for none
 -- EACH  digest       of the payload, 16 characters, compared on a replay
 -- EACH  stored       "1": the body was SET beside this call, with room for the head, and expires
--- EACH  body         packed body without its head; of a stored one at least the first 80 bytes
+-- EACH  body         packed body without its head; of a stored one at least up to the tenant
 -- GIVES replayed     1: the idempotency key was known
 -- GIVES id           of the new, or of the known task
 -- GIVES mismatch     1: the known task has another payload
@@ -29,7 +29,7 @@ local key = require("lib.keys")
 local ready = require("lib.ready")
 
 local default_max, default_retention = call.once()
-local commands, policies = {}, {}
+local names, policies = {}, {}
 
 -- Attempts and retention that the queue's policy sets, false where it does not.
 local function policy(queue)
@@ -58,8 +58,20 @@ local function already_done(name, id, stored)
   return ttl == -1 or redis.call("EXISTS", key.done .. id) == 1
 end
 
+-- The tenant's name, the first of the packed fields.
+local function tenant_name(body, hooks, flags, at)
+  if flags % 2 == 1 then
+    at = at + 22
+  end
+  if hooks ~= 0 then
+    at = at + 16
+  end
+  local _, length = struct.unpack(">BH", body, at)
+  return string.sub(body, at + 3, at + 2 + length)
+end
+
 local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, body)
-  local priority, _, label, flags, queue, at = struct.unpack(">BBHBc24", body)
+  local priority, hooks, label, flags, queue, at = struct.unpack(">BBHBc24", body)
   local name = key.body .. id
   local done, refusal = already_done(name, id, stored)
   if refusal then
@@ -107,7 +119,9 @@ local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, bo
   if idempotency then
     redis.call("SET", idempotency, id .. digest)
   end
-  commands[queue] = command
+  if not names[queue] then
+    names[queue] = { command, tenant_name(body, hooks, flags, at) }
+  end
   local length = 0
   if due > now then
     redis.call("ZADD", key.delayed, due, id)
@@ -119,5 +133,5 @@ local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, bo
 end
 
 local answer = call.each(enqueue)
-count.flush(commands)
+count.flush(names)
 return answer

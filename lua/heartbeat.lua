@@ -6,11 +6,11 @@
 -- EACH  worker     the caller's subject
 -- EACH  token      lease token, "" when the caller sent none
 -- EACH  extend_ms  length of the lease
--- EACH  trace      traceparent of the span drawn for the call, "" without tracing
+-- EACH  span       id of the span drawn for the call, 16 digits, "" without tracing
 -- GIVES until_ms   end of the lease
 -- GIVES head       beginning of the body: what signals need
 -- GIVES attempt    which delivery this is
--- GIVES trace      trace context after the step
+-- GIVES trace      trace context before the step, "" for that of the creation
 -- FAILS NOT_FOUND NOT_IN_PROGRESS LEASE_LOST NOT_OWNER UNKNOWN_VERSION
 -- COSTS O(log n) in the leases of the partition
 -- KEEPS state, attempts
@@ -20,18 +20,19 @@ local key = require("lib.keys")
 local lease = require("lib.lease")
 local task = require("lib.task")
 
-local function heartbeat(id, tenant, worker, token, extend_ms, trace)
+local function heartbeat(id, tenant, worker, token, extend_ms, span)
   local found, of = lease.held(id, tenant, worker, token)
   if not found then
     return of
   end
   local until_ms = clock.now_ms + extend_ms
   redis.call("ZADD", key.leases, "XX", until_ms, id)
-  if trace ~= "" then
-    of.trace = task.context(found, of.trace, trace)
+  local before = of.trace
+  if span ~= "" then
+    of.trace = task.context(found, before, span)
     lease.write(id, of)
   end
-  return { until_ms, found.raw, of.attempt, of.trace }
+  return { until_ms, found.raw, of.attempt, before }
 end
 
 return call.each(heartbeat)

@@ -13,7 +13,7 @@
 -- EACH  delay_ms   asked delay; 0 leaves it to the policy
 -- EACH  jitter     random number in [0, 1)
 -- EACH  reason     why; becomes the task's error if it is buried, "" for MAX_ATTEMPTS
--- EACH  trace      traceparent of the span drawn for the call, "" without tracing
+-- EACH  span       id of the span drawn for the call, 16 digits, "" without tracing
 -- GIVES replayed   1: this call repeats one that was done
 -- GIVES outcome    "delayed" or "dead"
 -- GIVES delay_ms   the delay applied, 0 when dead
@@ -22,7 +22,7 @@
 -- GIVES claimed_ms when it was claimed
 -- GIVES record     terminal record when dead, else ""
 -- GIVES awaited    1: somebody waits for the result
--- GIVES trace      trace context after the step
+-- GIVES trace      trace context before the step, "" for that of the creation
 -- FAILS NOT_FOUND NOT_IN_PROGRESS LEASE_LOST NOT_OWNER UNKNOWN_VERSION
 -- COSTS O(log n) in the tasks of the partition
 -- KEEPS attempts stays as it is; a buried task with a webhook has exactly one outbox entry
@@ -39,7 +39,7 @@ dlq_ms, hold_ms = tonumber(dlq_ms), tonumber(hold_ms)
 
 local OUTCOMES = { "delayed", "dead" }
 
-local function nack(id, tenant, worker, token, delay_ms, jitter, reason, trace)
+local function nack(id, tenant, worker, token, delay_ms, jitter, reason, span)
   local found, of, mine = lease.held(id, tenant, worker, token)
   if not found then
     local kept = mine and lease.repeated(id, worker, token)
@@ -54,11 +54,11 @@ local function nack(id, tenant, worker, token, delay_ms, jitter, reason, trace)
   if delay <= 0 then
     delay = retry.backoff(policy, base_ms, max_ms, of.attempt, tonumber(jitter))
   end
-  local context = task.context(found, of.trace, trace)
+  local context = task.context(found, of.trace, span)
   local message = reason ~= "" and reason or "MAX_ATTEMPTS"
   local outcome, applied, record, awaited =
     retry.task(id, found, of, delay, history.NACK, reason, message, context, dlq_ms, hold_ms)
-  return { 0, outcome, applied, found.raw, of.attempt, of.claimed, record, awaited, context }
+  return { 0, outcome, applied, found.raw, of.attempt, of.claimed, record, awaited, of.trace }
 end
 
 local answer = call.each(nack)

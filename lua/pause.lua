@@ -3,6 +3,7 @@
 -- KEYS  root     the partition
 -- EACH  queue    name of 24 characters
 -- EACH  command  as asked for, to name a queue that is new
+-- EACH  tenant   its name, likewise
 -- EACH  paused   "1" to pause, "0" to resume
 -- GIVES ready    ready tasks; waiters must hear of a resume
 -- COSTS O(1)
@@ -11,10 +12,10 @@ local call = require("lib.call")
 local count = require("lib.count")
 local key = require("lib.keys")
 
-local function pause(queue, command, paused)
+local function pause(queue, command, tenant, paused)
   if paused == "1" then
     redis.call("SADD", key.paused, queue)
-    redis.call("HSETNX", key.queues .. string.sub(queue, 1, 12), string.sub(queue, 13), command)
+    count.register(queue, command, tenant)
   else
     redis.call("SREM", key.paused, queue)
     count.forget_if_idle(queue)

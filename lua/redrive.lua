@@ -5,8 +5,8 @@
 -- EACH  ids        ids of 22 characters; "": the oldest
 -- EACH  limit      most to take when no ids are given
 -- EACH  before_ms  take only those that died before, when no ids are given; 0: now
--- EACH  trace      traceparent of the span drawn for the call, "" without tracing
--- GIVES tasks      for each: id, head, trace context after the step
+-- EACH  span       id of the span drawn for the call, 16 digits, "" without tracing
+-- GIVES tasks      for each: id, head, trace context before the step, "" for that of the creation
 -- GIVES superseded deliveries removed from the outbox unsent
 -- GIVES length     of a ready list that was empty: 1, else 0
 -- COSTS O(k log n) for k tasks
@@ -22,7 +22,7 @@ local lease = require("lib.lease")
 local ready = require("lib.ready")
 local task = require("lib.task")
 
-local function redrive(queue, ids, limit, before_ms, trace)
+local function redrive(queue, ids, limit, before_ms, span)
   local chosen, tasks, superseded, woke = dead.choose(queue, ids, limit, before_ms), {}, 0, 0
   for _, id in ipairs(chosen) do
     local found = task.of(id)
@@ -35,7 +35,7 @@ local function redrive(queue, ids, limit, before_ms, trace)
       if found.idempotency then
         redis.call("PERSIST", key.idempotency .. found.idempotency)
       end
-      local context = task.context(found, kept.trace, trace)
+      local context = task.context(found, kept.trace, span)
       local to, now = history.READY, clock.now_ms
       history.push(id, now, kept.attempts, history.REDRIVE, to, "", context, "")
       kept.history = 1
@@ -43,7 +43,7 @@ local function redrive(queue, ids, limit, before_ms, trace)
       if ready.push(id, found) == 1 then
         woke = 1
       end
-      tasks[#tasks + 1] = { id, found.raw, context }
+      tasks[#tasks + 1] = { id, found.raw, kept.trace }
     elseif not found then
       dead.drop(id, queue)
     end

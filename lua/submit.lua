@@ -11,11 +11,12 @@
 -- EACH  error      why it failed, "" when completed
 -- EACH  parts      what the record carries beside: result, artifacts, packed
 -- EACH  apart      name of a result that was SET beside this call and expires, "" for none
--- EACH  trace      traceparent of the span drawn for the call, "" without tracing
+-- EACH  span       id of the span drawn for the call, 16 digits, "" without tracing
 -- GIVES replayed   1: the same verdict of the same worker was stored before
 -- GIVES record     the terminal record
 -- GIVES head       beginning of the body: what signals need
 -- GIVES awaited    1: somebody waits for the result
+-- GIVES trace      trace context before the step, "" for that of the creation
 -- FAILS NOT_FOUND NOT_IN_PROGRESS LEASE_LOST NOT_OWNER PART_LOST UNKNOWN_VERSION
 -- COSTS O(log n) in the leases of the partition
 -- KEEPS exactly one terminal transition; a task with a webhook has exactly one outbox entry for it
@@ -48,12 +49,12 @@ local function repeated(id, worker, token, kind, digest)
   return nil
 end
 
-local function submit(id, tenant, worker, token, kind, digest, message, parts, apart, trace)
+local function submit(id, tenant, worker, token, kind, digest, message, parts, apart, span)
   local found, of, mine = lease.held(id, tenant, worker, token)
   if not found then
     local record = mine and repeated(id, worker, token, kind, digest)
     if record then
-      return { 1, record, mine.raw, 0 }
+      return { 1, record, mine.raw, 0, "" }
     end
     return of
   end
@@ -69,14 +70,14 @@ local function submit(id, tenant, worker, token, kind, digest, message, parts, a
     attempt = of.attempt,
     token = of.token,
     worker = worker,
-    trace = task.context(found, of.trace, trace),
+    trace = task.context(found, of.trace, span),
     error = message,
     history = of.history,
     digest = digest,
     parts = parts,
     apart = apart,
   }, found.retention_ms, hold_ms)
-  return { 0, record, found.raw, awaited }
+  return { 0, record, found.raw, awaited, of.trace }
 end
 
 local answer = call.each(submit)

@@ -27,13 +27,25 @@ function count.forget_if_idle(queue)
     not (left[1] or left[2] or left[3] or left[4])
     and redis.call("SISMEMBER", key.paused, queue) == 0
   then
-    redis.call("HDEL", key.queues .. string.sub(queue, 1, 12), string.sub(queue, 13))
+    local tenant = string.sub(queue, 1, 12)
+    redis.call("HDEL", key.queues .. tenant, string.sub(queue, 13))
+    if redis.call("EXISTS", key.queues .. tenant) == 0 then
+      redis.call("HDEL", key.tenants, tenant)
+    end
   end
 end
 
--- Writes what was gathered. `commands`, given by enqueue: queue -> command, for queues that may be
--- new. Returns queue -> ready tasks, for the queues whose ready number changed.
-function count.flush(commands)
+-- Remembers the name of a queue, as first spelled, and of its tenant.
+function count.register(queue, command, tenant)
+  local tag = string.sub(queue, 1, 12)
+  if redis.call("HSETNX", key.queues .. tag, string.sub(queue, 13), command) == 1 then
+    redis.call("HSETNX", key.tenants, tag, tenant)
+  end
+end
+
+-- Writes what was gathered. `names`, given by enqueue: queue -> command and tenant, for queues that
+-- may be new. Returns queue -> ready tasks, for the queues whose ready number changed.
+function count.flush(names)
   local ready = {}
   for field, by in pairs(by_label) do
     if by ~= 0 then
@@ -49,8 +61,8 @@ function count.flush(commands)
         drained[queue] = true
       end
       local tenant, command = string.sub(queue, 1, 12), string.sub(queue, 13)
-      if commands and now == by then
-        redis.call("HSETNX", key.queues .. tenant, command, commands[queue])
+      if names and now == by then
+        count.register(queue, names[queue][1], names[queue][2])
       end
       if state == "r" then
         ready[queue] = now

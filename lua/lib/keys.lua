@@ -19,6 +19,7 @@ return {
   idempotency = ":i:", -- string [<digest>]: id and payload digest. TTL from the terminal transition on
   counts = ":n", -- hash: <queue><state> and <label><state> -> number; states r d p x
   queues = ":q:", -- hash [<tenant>]: command tag -> command, queues with a task or paused
+  tenants = ":j", -- hash: tenant tag -> tenant, those with a queue above
   waiting = ":e:", -- zset [<tenant>]: command tag -> when last served, queues with ready tasks
   paused = ":p", -- set: queue
   tombs = ":t", -- hash: id -> <queue>:<priority>, cancelled but still in that ready list

@@ -62,8 +62,8 @@ local function created_context(found)
   return ""
 end
 
--- The context after a step. The node drew a span for it and offers that span's traceparent; the
--- trace and its flags are the task's own, if it has any. "" offered: tracing is off, nothing changes.
+-- The context after a step. The node drew the id of a span for it and offers it in 16 digits; the
+-- trace and its flags are the task's own. "" offered: tracing is off, nothing changes.
 function task.context(found, current, offered)
   if offered == "" then
     return current
@@ -72,9 +72,9 @@ function task.context(found, current, offered)
     current = created_context(found)
   end
   if #current ~= 55 then
-    return offered
+    return current
   end
-  return string.sub(current, 1, 36) .. string.sub(offered, 37, 52) .. string.sub(current, 53)
+  return string.sub(current, 1, 36) .. offered .. string.sub(current, 53)
 end
 
 return task

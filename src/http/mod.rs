@@ -1,6 +1,7 @@
 //! Extractors, middleware, and the one table from error to answer.
 
 mod answer;
+mod bare;
 mod body;
 mod caller;
 mod context;
@@ -10,10 +11,14 @@ mod json;
 mod page;
 mod path;
 mod query;
+mod reach;
+mod refused;
+mod replay;
 mod request_id;
 mod trace;
 
 pub use answer::{ErrorBody, ItemError};
+pub use bare::BareOr;
 pub use body::{ArrivesBy, Body, BodyOrEmpty, RawBody, RequestBody};
 pub use caller::{Admin, Caller, Operator, Producer, Reader, Tenants, Worker, scope};
 pub use context::Context;
@@ -23,5 +28,7 @@ pub use json::{MAX_DEPTH, json_depth, parse};
 pub use page::{Cursor, Limit, Page, decode_cursor, encode_cursor};
 pub use path::{CommandPath, NamePath, TaskPath};
 pub use query::Query;
+pub use refused::Refused;
+pub use replay::{lease_token, replayable};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use trace::TraceHeaders;

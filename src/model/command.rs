@@ -74,6 +74,13 @@ impl QueueName {
         Self(name)
     }
 
+    /// Stands for any queue of the tenant with this tag; no command has such a tag.
+    pub fn any_of(tenant_tag: &str) -> Self {
+        let mut name = [b'*'; Self::LEN];
+        name[..12].copy_from_slice(tenant_tag.as_bytes());
+        Self(name)
+    }
+
     /// Reads a name that a script answered.
     pub fn from_text(text: &str) -> Option<Self> {
         text.as_bytes().try_into().ok().filter(|name: &[u8; 24]| name.is_ascii()).map(Self)

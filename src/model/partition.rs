@@ -6,7 +6,7 @@ pub struct Partition(u16);
 
 impl Partition {
     /// Names a partition; [`Partitions::knows`] says whether the store has it.
-    pub fn new(number: u16) -> Self {
+    pub const fn new(number: u16) -> Self {
         Self(number)
     }
 

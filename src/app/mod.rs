@@ -1,0 +1,132 @@
+//! What a handler can reach. Cheap to clone; holds nothing that can be lost.
+
+pub mod keys;
+mod labels;
+mod rate_limit;
+mod result_waiters;
+mod wakes;
+mod waiters;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Auth;
+use crate::config::Settings;
+use crate::model::{Command, Partition, Partitions, QueueName};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+pub use labels::Labels;
+pub use rate_limit::{NotTaken, Scope};
+pub use result_waiters::{Awaiting, ResultWaiters};
+pub use waiters::{Turn, Waiter, Waiters, Wanted};
+pub use wakes::Peek;
+
+/// Everything a handler can reach.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`].
+pub struct Parts {
+    /// What the operator set.
+    pub settings: Arc<Settings>,
+    /// Redis.
+    pub store: Store,
+    /// Who a token is.
+    pub auth: Auth,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where things live.
+    pub partitions: Partitions,
+    /// The metric labels of commands.
+    pub labels: Labels,
+    /// Claims that wait for a task.
+    pub waiters: Waiters,
+    /// Reads that wait for a result.
+    pub results: ResultWaiters,
+    /// Cancelled when the node drains: waits answer at once.
+    pub draining: CancellationToken,
+    /// Work that goes on behind an answer; the node waits for it when it stops.
+    pub background: TaskTracker,
+}
+
+impl App {
+    /// Puts the parts together; nothing runs yet.
+    pub fn new(
+        settings: Arc<Settings>,
+        store: Store,
+        auth: Auth,
+        metrics: Metrics,
+        partitions: Partitions,
+        draining: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            labels: Labels::new(&settings.metrics, metrics.clone()),
+            waiters: Waiters::new(metrics.clone()),
+            results: ResultWaiters::new(metrics.clone()),
+            settings,
+            store,
+            auth,
+            metrics,
+            partitions,
+            draining,
+            background: TaskTracker::new(),
+        }))
+    }
+
+    /// The rules by which failed attempts go on, as scripts take them.
+    pub fn rules(&self) -> Rules {
+        let tasks = &self.settings.tasks;
+        let ms = |seconds: u32| u64::from(seconds) * 1000;
+        Rules {
+            policy: tasks.backoff.policy.as_str(),
+            base_ms: ms(tasks.backoff.base_seconds),
+            max_ms: ms(tasks.backoff.max_seconds),
+            dlq_ms: ms(tasks.dlq_retention_seconds),
+            hold_ms: self.hold_ms(),
+        }
+    }
+
+    /// The least time, in ms, that a task is kept after its end while its webhook is pending: a
+    /// delivery lives that long.
+    pub fn hold_ms(&self) -> u64 {
+        u64::from(self.settings.webhook.max_age_seconds) * 1000
+    }
+
+    /// The partitions that a queue lies on: one, or several when its command is spread.
+    pub fn partitions_of(
+        &self,
+        queue: &QueueName,
+        command: &Command,
+    ) -> impl Iterator<Item = Partition> + use<> {
+        let (partitions, queue) = (self.partitions.clone(), *queue);
+        let shards = self.settings.spread_of(command).clamp(1, partitions.count());
+        (0..shards).map(move |shard| partitions.of_shard(&queue, shard))
+    }
+}
+
+/// How failed attempts go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Name of the backoff policy.
+    pub policy: &'static str,
+    /// Its base.
+    pub base_ms: u64,
+    /// Its longest delay.
+    pub max_ms: u64,
+    /// How long a dead task stays.
+    pub dlq_ms: u64,
+    /// The least retention while a delivery is pending.
+    pub hold_ms: u64,
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,106 @@
+use crate::auth::Principal;
+use crate::config::Bucket;
+use crate::model::{TenantId, digest_text};
+use crate::script;
+use crate::store;
+use crate::telemetry::RateLimit as Hit;
+
+use super::App;
+
+script! {
+    /// Takes from a bucket.
+    pub struct Take<'a> = "rate_limit", write, once_only {
+        once {}
+        each { bucket: &'a str, cost: u64, per_minute: u32, burst: u32 }
+    } -> Taken { allowed: bool, wait_ms: u64 }
+}
+
+/// Why nothing was taken from a bucket.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// It is empty.
+    Empty {
+        /// `producer`, `worker` or `admin`.
+        scope: &'static str,
+        /// The call that costs.
+        operation: &'static str,
+        /// Until it may succeed.
+        retry_after_seconds: u64,
+    },
+    /// The store does not answer.
+    Store(store::Error),
+}
+
+impl From<store::Error> for NotTaken {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What is limited, as operators name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// `producer` `create_task`.
+    CreateTask,
+    /// `worker` `claim`.
+    Claim,
+    /// `admin` `cleanup`.
+    Cleanup,
+}
+
+impl Scope {
+    fn parts(self) -> (&'static str, &'static str, Hit) {
+        match self {
+            Self::CreateTask => ("producer", "create_task", Hit::ProducerCreateTask),
+            Self::Claim => ("worker", "claim", Hit::WorkerClaim),
+            Self::Cleanup => ("admin", "cleanup", Hit::AdminCleanup),
+        }
+    }
+
+    fn bucket(self, app: &App) -> Option<&Bucket> {
+        let limits = &app.settings.rate_limit;
+        match self {
+            Self::CreateTask => limits.producer.as_ref(),
+            Self::Claim => limits.worker.as_ref(),
+            Self::Cleanup => limits.admin.as_ref(),
+        }
+    }
+}
+
+impl App {
+    /// Takes `cost` from the caller's bucket, if the operator set one. The bucket is the tenant's
+    /// and the subject's, never the token's: a refreshed token is no new bucket.
+    ///
+    /// # Errors
+    /// When it is empty, or the store does not answer.
+    pub async fn take(
+        &self,
+        scope: Scope,
+        who: &Principal,
+        tenant: &TenantId,
+        cost: usize,
+    ) -> Result<(), NotTaken> {
+        let Some(limit) = scope.bucket(self) else { return Ok(()) };
+        let (name, operation, hit) = scope.parts();
+        let parts = [name.as_bytes(), tenant.as_str().as_bytes(), who.subject.as_bytes()];
+        let bucket = digest_text::<15>(&parts);
+        let taken = self
+            .store
+            .run(
+                self.partitions.hashed(&parts),
+                Take {
+                    bucket: &bucket,
+                    cost: cost as u64,
+                    per_minute: limit.requests_per_minute,
+                    burst: limit.burst_size,
+                },
+            )
+            .await?;
+        if taken.allowed {
+            return Ok(());
+        }
+        self.metrics.rate_limit_hits.with(hit).inc();
+        let retry_after_seconds = taken.wait_ms.div_ceil(1000).max(1);
+        Err(NotTaken::Empty { scope: name, operation, retry_after_seconds })
+    }
+}

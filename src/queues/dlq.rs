@@ -1,0 +1,190 @@
+//! `POST /admin/queues/{command}/dlq/requeue`, `…/purge`: dead tasks come back, or go for good.
+
+use axum::Json;
+use axum::extract::State;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::{self, Admin, BodyOrEmpty, CommandPath, Error};
+use crate::model::record::Body;
+use crate::model::{Command, Partition, QueueName, TaskId};
+use crate::tasks::events::{self, Drawn};
+use crate::telemetry::trace::Step;
+use crate::{gives, script};
+
+/// Which of them.
+#[derive(Deserialize, ToSchema, Default)]
+#[serde(default)]
+pub struct Request {
+    /// At most 1000; unknown ones are skipped.
+    #[schema(max_items = 1000)]
+    ids: Option<Vec<String>>,
+    /// The oldest so many, when no ids are given; all that are dead now when this is not given either.
+    #[schema(minimum = 1)]
+    limit: Option<u64>,
+}
+
+/// How many came back.
+#[derive(Serialize, ToSchema)]
+pub struct Requeued {
+    requeued: u64,
+}
+
+/// How many went.
+#[derive(Serialize, ToSchema)]
+pub struct Purged {
+    purged: u64,
+}
+
+gives! {
+    /// A task that came back.
+    pub struct Redriven { id: TaskId, head: Bytes, trace: Option<String> }
+}
+
+script! {
+    /// Dead tasks become ready.
+    pub struct Redrive<'a> = "redrive", write, once_only {
+        once {}
+        each { queue: &'a QueueName, ids: &'a str, limit: u64, before_ms: i64, span: &'a str }
+    } -> Back { tasks: Vec<Redriven>, superseded: u64, length: u64 }
+}
+
+script! {
+    /// Dead tasks go.
+    pub struct Purge<'a> = "purge", write, once_only {
+        once {}
+        each { queue: &'a QueueName, ids: &'a str, limit: u64, before_ms: i64 }
+    } -> Gone { purged: u64 }
+}
+
+/// Most ids of one request.
+const MAX_IDS: usize = 1000;
+/// Most tasks of one script call.
+const SPAN: u64 = 64;
+
+/// Sends dead tasks back to their queue, in the order of their death.
+#[utoipa::path(post, path = "/admin/queues/{command}/dlq/requeue", tag = "admin",
+    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    request_body(content = Option<Request>),
+    responses((status = 200, body = Requeued), http::Refused), security(("producer" = [])))]
+pub async fn requeue(
+    State(app): State<App>,
+    admin: Admin,
+    CommandPath(command): CommandPath,
+    BodyOrEmpty(ask): BodyOrEmpty<Request>,
+) -> http::Result<Json<Requeued>> {
+    let queue = QueueName::of(admin.tenant()?, &command);
+    let mut requeued = 0;
+    for mut pick in Pick::all(&app, &queue, &command, ask)? {
+        while let Some((ids, limit)) = pick.next() {
+            let step = Drawn::of(Step::Redrive);
+            let before_ms = pick.before_ms;
+            let redrive = Redrive { queue: &queue, ids: &ids, limit, before_ms, span: step.offered() };
+            let back = app.store.run(pick.partition, redrive).await?;
+            if back.length == 1 {
+                app.announce_ready(pick.partition, &queue);
+            }
+            for task in &back.tasks {
+                if let Ok(body) = Body::read_head(&task.head) {
+                    events::redriven(&step, &task.id, &body, task.trace.as_deref());
+                }
+            }
+            requeued += back.tasks.len() as u64;
+            pick.took(limit, back.tasks.len() as u64);
+        }
+    }
+    audit(&admin, &command, "admin.dlq_requeued", requeued);
+    Ok(Json(Requeued { requeued }))
+}
+
+/// Removes dead tasks with all that belongs to them.
+#[utoipa::path(post, path = "/admin/queues/{command}/dlq/purge", tag = "admin",
+    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    request_body(content = Option<Request>),
+    responses((status = 200, body = Purged), http::Refused), security(("producer" = [])))]
+pub async fn purge(
+    State(app): State<App>,
+    admin: Admin,
+    CommandPath(command): CommandPath,
+    BodyOrEmpty(ask): BodyOrEmpty<Request>,
+) -> http::Result<Json<Purged>> {
+    let queue = QueueName::of(admin.tenant()?, &command);
+    let mut purged = 0;
+    for mut pick in Pick::all(&app, &queue, &command, ask)? {
+        while let Some((ids, limit)) = pick.next() {
+            let purge = Purge { queue: &queue, ids: &ids, limit, before_ms: pick.before_ms };
+            let gone = app.store.run(pick.partition, purge).await?;
+            purged += gone.purged;
+            pick.took(limit, gone.purged);
+        }
+    }
+    audit(&admin, &command, "admin.dlq_purged", purged);
+    Ok(Json(Purged { purged }))
+}
+
+fn audit(admin: &Admin, command: &Command, event: &'static str, tasks: u64) {
+    tracing::info!(
+        target: "codeq::audit", category = "audit", event,
+        by = admin.subject.as_str(), command = command.as_str(), tasks,
+        "dead tasks were moved by an administrator"
+    );
+}
+
+/// What is still to take from one partition, in calls of a bounded size.
+struct Pick {
+    partition: Partition,
+    ids: Vec<String>,
+    by_ids: bool,
+    left: u64,
+    before_ms: i64,
+    done: bool,
+}
+
+impl Pick {
+    fn all(
+        app: &App,
+        queue: &QueueName,
+        command: &Command,
+        ask: Request,
+    ) -> http::Result<Vec<Self>> {
+        if ask.ids.as_ref().is_some_and(|ids| ids.len() > MAX_IDS) {
+            return Err(Error::InvalidBody("ids: at most 1000".into()));
+        }
+        if ask.limit == Some(0) {
+            return Err(Error::InvalidBody("limit: at least 1".into()));
+        }
+        let known: Option<Vec<TaskId>> =
+            ask.ids.map(|ids| ids.iter().filter_map(|id| TaskId::parse(id)).collect());
+        let picks = app.partitions_of(queue, command).map(|partition| {
+            let here = known.iter().flatten().filter(|id| id.partition() == partition);
+            Self {
+                partition,
+                ids: here.map(TaskId::short).collect(),
+                by_ids: known.is_some(),
+                left: ask.limit.unwrap_or(u64::MAX),
+                // What dies while this runs is left alone, or a task that fails at once would come
+                // back for ever. A node's clock that is off costs no more than that.
+                before_ms: jiff::Timestamp::now().as_millisecond() + 1,
+                done: false,
+            }
+        });
+        Ok(picks.collect())
+    }
+
+    /// Ids, or "" and how many of the oldest; `None` when all is taken.
+    fn next(&mut self) -> Option<(String, u64)> {
+        if self.by_ids {
+            let rest = self.ids.split_off(self.ids.len().min(64));
+            let now = std::mem::replace(&mut self.ids, rest);
+            return (!now.is_empty()).then(|| (now.concat(), 0));
+        }
+        (!self.done && self.left > 0).then(|| (String::new(), self.left.min(SPAN)))
+    }
+
+    fn took(&mut self, asked: u64, taken: u64) {
+        self.left = self.left.saturating_sub(taken);
+        self.done = taken < asked;
+    }
+}

@@ -1,0 +1,134 @@
+//! `GET /admin/queues/{command}/tasks`: the tasks of a queue in one state.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::App;
+use crate::http::{self, Admin, CommandPath, Cursor, Error, Limit, Page, Query};
+use crate::model::{Partition, QueueName, Task, TaskId, TenantId};
+use crate::script;
+use crate::tasks;
+
+/// Which page.
+#[derive(Deserialize, IntoParams)]
+pub struct Ask {
+    /// Which index.
+    state: In,
+    /// 1..1000.
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000)]
+    limit: Limit,
+    /// From the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor<At>>,
+}
+
+/// The state that tasks are listed by.
+#[derive(Deserialize, ToSchema, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub enum In {
+    /// In claim order.
+    Ready,
+    /// By due time.
+    Delayed,
+    /// By lease end.
+    InProgress,
+    /// By death.
+    Dlq,
+}
+
+impl In {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Delayed => "delayed",
+            Self::InProgress => "in_progress",
+            Self::Dlq => "dlq",
+        }
+    }
+}
+
+/// Where a page stopped.
+#[derive(Serialize, Deserialize, Clone)]
+pub struct At {
+    shard: u16,
+    score: String,
+    after: String,
+}
+
+script! {
+    /// A page of ids.
+    pub struct List<'a> = "list", read, repeatable {
+        once {}
+        each { queue: &'a QueueName, state: &'a str, score: &'a str, after: &'a str, span: u64 }
+    } -> Listed { ids: Vec<TaskId>, score: String, after: String }
+}
+
+/// Most entries that one script call looks at.
+const SPAN: usize = 256;
+/// Most calls for one page: a page of a queue with busy neighbours ends early, with a cursor.
+const MAX_CALLS: usize = 64;
+
+/// A page of tasks, oldest first.
+#[utoipa::path(get, path = "/admin/queues/{command}/tasks", tag = "admin",
+    params(("command" = String, Path), ("tenant" = Option<String>, Query), Ask),
+    responses((status = 200, body = Page<Task>), http::Refused), security(("producer" = [])))]
+pub async fn tasks(
+    State(app): State<App>,
+    admin: Admin,
+    CommandPath(command): CommandPath,
+    Query(ask): Query<Ask>,
+) -> http::Result<Json<Page<Task>>> {
+    let tenant = admin.tenant()?;
+    let queue = QueueName::of(tenant, &command);
+    let partitions: Vec<Partition> = app.partitions_of(&queue, &command).collect();
+    let mut at = ask.cursor.map_or_else(|| At::start(0), |Cursor(at)| at);
+    let mut items = Vec::new();
+    for _ in 0..MAX_CALLS {
+        let left = ask.limit.get() - items.len();
+        let Some(partition) = partitions.get(usize::from(at.shard)) else {
+            return Ok(Json(Page::new(items, None::<&At>)));
+        };
+        if left == 0 {
+            break;
+        }
+        let list = List {
+            queue: &queue,
+            state: ask.state.as_str(),
+            score: &at.score,
+            after: &at.after,
+            span: left.min(SPAN) as u64,
+        };
+        let listed = app.store.run(*partition, list).await?;
+        items.extend(read(&app, tenant, &listed.ids).await?);
+        at = match listed.score.is_empty() {
+            true => At::start(at.shard + 1),
+            false => At { shard: at.shard, score: listed.score, after: listed.after },
+        };
+    }
+    let more = usize::from(at.shard) < partitions.len();
+    Ok(Json(Page::new(items, more.then_some(&at))))
+}
+
+impl At {
+    fn start(shard: u16) -> Self {
+        Self { shard, score: "-inf".to_owned(), after: String::new() }
+    }
+}
+
+/// The tasks of these ids. One that moved on meanwhile is shown where it is now; one that is gone is
+/// left out.
+async fn read(app: &App, tenant: &TenantId, ids: &[TaskId]) -> http::Result<Vec<Task>> {
+    let found = ids.iter().map(|id| tasks::find(app, id, tenant));
+    let mut tasks = Vec::with_capacity(ids.len());
+    for found in futures_util::future::join_all(found).await {
+        match found {
+            Ok(found) => tasks.push(found.task()),
+            Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tasks)
+}

@@ -1,0 +1,73 @@
+//! `POST /admin/queues/{command}/pause`, `…/resume`: claims of a queue stop, and go on.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::{self, Admin, CommandPath};
+use crate::model::{Command, QueueName, TenantId};
+use crate::script;
+
+/// Whether a queue is paused now.
+#[derive(Serialize, ToSchema)]
+pub struct Response {
+    command: String,
+    paused: bool,
+}
+
+script! {
+    /// Pauses or resumes a queue on one partition.
+    pub struct Pause<'a> = "pause", write, repeatable {
+        once {}
+        each { queue: &'a QueueName, command: &'a str, tenant: &'a str, paused: bool }
+    } -> Paused { ready: u64 }
+}
+
+/// While paused, claims answer empty.
+#[utoipa::path(post, path = "/admin/queues/{command}/pause", tag = "admin",
+    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    responses((status = 200, body = Response), http::Refused), security(("producer" = [])))]
+pub async fn pause(
+    State(app): State<App>,
+    admin: Admin,
+    CommandPath(command): CommandPath,
+) -> http::Result<Json<Response>> {
+    set(&app, &admin, admin.tenant()?, &command, true).await
+}
+
+/// Waiting claims wake.
+#[utoipa::path(post, path = "/admin/queues/{command}/resume", tag = "admin",
+    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    responses((status = 200, body = Response), http::Refused), security(("producer" = [])))]
+pub async fn resume(
+    State(app): State<App>,
+    admin: Admin,
+    CommandPath(command): CommandPath,
+) -> http::Result<Json<Response>> {
+    set(&app, &admin, admin.tenant()?, &command, false).await
+}
+
+async fn set(
+    app: &App,
+    admin: &Admin,
+    tenant: &TenantId,
+    command: &Command,
+    paused: bool,
+) -> http::Result<Json<Response>> {
+    let queue = QueueName::of(tenant, command);
+    for partition in app.partitions_of(&queue, command) {
+        let ask = Pause { queue: &queue, command: command.as_str(), tenant: tenant.as_str(), paused };
+        if app.store.run(partition, ask).await?.ready > 0 && !paused {
+            app.announce_ready(partition, &queue);
+        }
+    }
+    tracing::info!(
+        target: "codeq::audit", category = "audit",
+        event = if paused { "admin.queue_paused" } else { "admin.queue_resumed" },
+        by = admin.subject.as_str(), tenant_id = tenant.as_str(), command = command.as_str(),
+        "a queue was paused or resumed"
+    );
+    Ok(Json(Response { command: command.as_str().to_owned(), paused }))
+}

@@ -1,0 +1,123 @@
+//! What time does: due tasks become ready, expired leases end, dead tasks past their retention go.
+//!
+//! Every node sweeps every partition. A guard in each partition keeps the fleet's rate the same
+//! however many nodes there are, and any of them takes over at once when another dies.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::model::record::{Body, Terminal};
+use crate::model::{Partition, QueueName, TaskId};
+use crate::store;
+use crate::tasks::events::{self, Attempt};
+use crate::{gives, script};
+
+gives! {
+    /// A lease that ended.
+    pub struct Expired {
+        id: TaskId, head: Bytes, outcome: String, delay_ms: u64, attempt: u16, claimed_ms: i64,
+        worker: String, record: Bytes, awaited: bool, trace: Option<String>,
+    }
+}
+
+script! {
+    /// Moves what is due on a partition.
+    pub struct Sweep = "sweep", write, once_only {
+        once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64 }
+        each { guard_ms: u64, limit: u64, chance: f64 }
+    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<QueueName>, expired: Vec<Expired>, retired: u64 }
+}
+
+/// How often a partition is swept, by whichever node.
+const PERIOD: Duration = Duration::from_millis(500);
+/// Shorter than the period, so that a node alone finds its own guard gone.
+const GUARD: Duration = Duration::from_millis(400);
+/// Most things of each kind moved in one call.
+const LIMIT: u64 = 64;
+/// Most calls in a row for one partition, so that a flood in one leaves turns to the others.
+const BURST: usize = 64;
+
+/// Sweeps until told to stop.
+pub async fn run(app: App, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let sweeps = app.partitions.all().map(|partition| sweep(&app, partition, &stop));
+        let swept = futures_util::future::join_all(sweeps).await;
+        if swept.iter().all(Result::is_ok) {
+            let now = jiff::Timestamp::now().as_millisecond();
+            app.metrics.sweep_last_success.set(std::time::Duration::from_millis(now.unsigned_abs()).as_secs_f64());
+        } else if app.store.is_up() {
+            // While Redis is away the store says so; this is something else.
+            let failed = swept.iter().filter(|swept| swept.is_err()).count();
+            tracing::warn!(
+                target: "codeq::sweeper", category = "system", event = "sweep.failed", failed,
+                "partitions could not be swept"
+            );
+        }
+    }
+}
+
+/// Moves all that is due on a partition, in bounded calls.
+async fn sweep(app: &App, partition: Partition, stop: &CancellationToken) -> Result<(), store::Error> {
+    let begun = Instant::now();
+    for call in 0..BURST {
+        let guard = if call == 0 { GUARD } else { Duration::ZERO };
+        let swept = sweep_once(app, partition, guard).await?;
+        if !swept.more || stop.is_cancelled() || begun.elapsed() > PERIOD * 4 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_once(app: &App, partition: Partition, guard: Duration) -> Result<Swept, store::Error> {
+    let rules = app.rules();
+    let sweep = Sweep {
+        policy: rules.policy,
+        base_ms: rules.base_ms,
+        max_ms: rules.max_ms,
+        dlq_ms: rules.dlq_ms,
+        hold_ms: rules.hold_ms,
+        guard_ms: u64::try_from(guard.as_millis()).expect("under a second"),
+        limit: LIMIT,
+        chance: rand::random(),
+    };
+    let swept = app.store.run(partition, sweep).await?;
+    for queue in &swept.woken {
+        app.announce_ready(partition, queue);
+    }
+    for expired in &swept.expired {
+        tell(app, expired);
+    }
+    if swept.ran {
+        events::swept(app, swept.due, swept.expired.len(), swept.retired);
+    }
+    Ok(swept)
+}
+
+fn tell(app: &App, expired: &Expired) {
+    if expired.awaited {
+        app.announce_done(&expired.id);
+    }
+    let Ok(body) = Body::read_head(&expired.head) else { return };
+    debug_assert_eq!(expired.outcome == "dead", Terminal::read(&expired.record).is_ok());
+    let attempt = Attempt {
+        id: &expired.id,
+        attempt: expired.attempt,
+        claimed_ms: expired.claimed_ms,
+        delay_ms: expired.delay_ms,
+        worker: &expired.worker,
+        reason: "lease_expired",
+        record: &expired.record,
+    };
+    events::lease_expired(app, &body, &attempt, expired.trace.as_deref());
+}

@@ -1,0 +1,55 @@
+//! `POST /tasks/{id}/cancel`, `DELETE /admin/tasks/{id}`: a task that nobody works on is called off.
+
+use axum::Json;
+use axum::extract::State;
+use bytes::Bytes;
+
+use crate::app::App;
+use crate::http::{self, Admin, Missing, Producer, TaskPath};
+use crate::model::{Task, TaskId, TenantId};
+use crate::script;
+use crate::telemetry::trace::Step;
+
+use super::{events, find};
+
+script! {
+    /// Ready or delayed → failed.
+    pub struct Cancel<'a> = "cancel", write, once_only {
+        once { hold_ms: u64 }
+        each { id: &'a TaskId, tenant: &'a TenantId, span: &'a str }
+    } -> Cancelled { record: Bytes, head: Bytes, awaited: bool, trace: Option<String> }
+}
+
+/// Cancels a task of the producer's tenant.
+#[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "producer", params(("id" = String, Path)),
+    responses((status = 200, body = Task), http::Refused), security(("producer" = [])))]
+pub async fn cancel(
+    State(app): State<App>,
+    producer: Producer,
+    path: TaskPath,
+) -> http::Result<Json<Task>> {
+    call_off(&app, path.id(Missing::Anything)?, &producer.tenant).await
+}
+
+/// Cancels a task.
+#[utoipa::path(delete, path = "/admin/tasks/{id}", tag = "admin",
+    params(("id" = String, Path), ("tenant" = Option<String>, Query)),
+    responses((status = 200, body = Task), http::Refused), security(("producer" = [])))]
+pub async fn cancel_as_admin(
+    State(app): State<App>,
+    admin: Admin,
+    path: TaskPath,
+) -> http::Result<Json<Task>> {
+    call_off(&app, path.id(Missing::Anything)?, admin.tenant()?).await
+}
+
+async fn call_off(app: &App, id: TaskId, tenant: &TenantId) -> http::Result<Json<Task>> {
+    let step = events::Drawn::of(Step::Cancel);
+    let cancel = Cancel { hold_ms: app.hold_ms(), id: &id, tenant, span: step.offered() };
+    let cancelled = app.store.run(id.partition(), cancel).await?;
+    events::cancelled(&step, &id, &cancelled);
+    if cancelled.awaited {
+        app.announce_done(&id);
+    }
+    Ok(Json(find(app, &id, tenant).await?.task()))
+}

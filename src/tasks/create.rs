@@ -1,0 +1,416 @@
+//! `POST /tasks`, `POST /tasks/batch`: a producer hands in work.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::app::{App, Scope, keys};
+use crate::http::{self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders};
+use crate::model::record::{self, BODY_HEAD, Hooks, NewBody};
+use crate::model::{Command, Location, Priority, QueueName, Task, TaskId, Time};
+use crate::script;
+use crate::telemetry::trace::Step;
+
+use super::{events, state};
+
+/// One task to create.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// The queue: not blank, at most 256 bytes, no control characters.
+    command: String,
+    /// Any JSON but null, nested up to 128 deep; kept byte for byte.
+    #[schema(value_type = Object)]
+    payload: Box<RawValue>,
+    /// 0..9, clamped into range.
+    #[serde(default)]
+    priority: Option<i64>,
+    /// http(s) URL that is told of the end.
+    #[serde(default)]
+    webhook: Option<String>,
+    /// Deliveries it may have; ≤ 0 is the default, above 1000 is 1000.
+    #[serde(default)]
+    max_attempts: Option<i64>,
+    /// At most 255 bytes; the same key answers the same task.
+    #[serde(default)]
+    #[schema(max_length = 255)]
+    idempotency_key: Option<String>,
+    /// RFC 3339; wins over `delaySeconds`.
+    #[serde(default)]
+    run_at: Option<String>,
+    /// ≥ 0.
+    #[serde(default)]
+    delay_seconds: Option<i64>,
+}
+
+/// Several tasks: an object with `tasks`, or a bare array.
+#[derive(Deserialize, ToSchema)]
+pub struct Batch {
+    /// 1..100 of them, each on its own.
+    #[schema(value_type = Vec<Request>, min_items = 1, max_items = 100)]
+    tasks: Vec<Box<RawValue>>,
+}
+
+/// The answer to a batch, in its order.
+#[derive(Serialize, ToSchema)]
+pub struct BatchResponse {
+    results: Vec<Item>,
+}
+
+/// What became of one task of a batch.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Item {
+    /// It is there.
+    #[schema(title = "Created")]
+    Created {
+        /// The task.
+        task: Box<Task>,
+        /// Its idempotency key was known.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
+        /// The known task has another payload.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        mismatch: bool,
+    },
+    /// It was refused.
+    #[schema(title = "Refused")]
+    Refused(ItemError),
+}
+
+script! {
+    /// A task becomes ready or delayed.
+    pub struct Enqueue<'a> = "enqueue", write, repeatable {
+        once { max_attempts: u16, retention_s: u32 }
+        each {
+            id: &'a TaskId, command: &'a str, run_at_ms: i64, delay_ms: i64, max: u16,
+            digest: &'a str, stored: bool, body: Bytes,
+        }
+    } -> Enqueued {
+        replayed: bool, id: TaskId, mismatch: bool, created_ms: i64, due_ms: i64, max: u16,
+        retention_s: u32, length: u64,
+    }
+}
+
+/// Most tasks of one batch.
+pub const MAX_BATCH: usize = 100;
+/// Deepest nesting of a payload.
+const MAX_PAYLOAD_DEPTH: usize = 128;
+/// Longest idempotency key, in bytes.
+const MAX_KEY: usize = 255;
+/// Most deliveries a task may ask for.
+const MAX_ATTEMPTS: i64 = 1000;
+/// Longest webhook URL, in bytes.
+const MAX_URL: usize = 2048;
+/// How far ahead a task may be planned: 100 years.
+const HORIZON_SECONDS: i64 = 100 * 365 * 86_400 + 25 * 86_400;
+/// Bodies up to this size travel inside the script call, larger ones beside it (decision 005).
+const INSIDE: usize = 1024;
+/// What the script needs of a body that travels beside it.
+const STORED_HEAD: usize = 160;
+/// How long a body lives that no script made permanent.
+const ORPHAN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A request that was checked.
+struct Draft {
+    command: Command,
+    payload: Box<RawValue>,
+    priority: Priority,
+    webhook: Option<url::Url>,
+    webhook_text: Option<String>,
+    max_attempts: u16,
+    idempotency_key: Option<String>,
+    run_at_ms: i64,
+    delay_ms: i64,
+}
+
+/// A task that is there now, or was before.
+struct Created {
+    task: Task,
+    replayed: bool,
+    mismatch: bool,
+}
+
+/// Creates a task.
+#[utoipa::path(post, path = "/tasks", tag = "producer", request_body = Request,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same as the field, which wins")),
+    responses((status = 202, body = Task), http::Refused), security(("producer" = [])))]
+pub async fn create(
+    State(app): State<App>,
+    producer: Producer,
+    trace: TraceHeaders,
+    header: IdempotencyKeyHeader,
+    Body(mut ask): Body<Request>,
+) -> http::Result<Response> {
+    if present(ask.idempotency_key.as_deref()).is_none() {
+        ask.idempotency_key = header.0;
+    }
+    let draft = Draft::check(ask)?;
+    app.take(Scope::CreateTask, &producer, &producer.tenant, 1).await?;
+    let created = enqueue(&app, &producer, &trace, draft).await?;
+
+    let mut answer = (StatusCode::ACCEPTED, Json(&created.task)).into_response();
+    let said = HeaderValue::from_static("true");
+    if created.replayed {
+        answer.headers_mut().insert("idempotency-replayed", said.clone());
+    }
+    if created.mismatch {
+        answer.headers_mut().insert("idempotency-mismatch", said);
+    }
+    Ok(answer)
+}
+
+/// Creates up to 100 tasks, each on its own.
+#[utoipa::path(post, path = "/tasks/batch", tag = "producer", request_body = Batch,
+    responses((status = 200, body = BatchResponse), http::Refused), security(("producer" = [])))]
+pub async fn create_batch(
+    State(app): State<App>,
+    producer: Producer,
+    trace: TraceHeaders,
+    Body(ask): Body<http::BareOr<Batch>>,
+) -> http::Result<Response> {
+    let bare = ask.is_bare();
+    let tasks: Vec<Box<RawValue>> = ask.items(|batch| batch.tasks);
+    if tasks.is_empty() {
+        return Err(Error::InvalidBody("tasks: at least one is needed".into()));
+    }
+    if tasks.len() > MAX_BATCH {
+        return Err(Error::BatchTooLarge(MAX_BATCH));
+    }
+    app.take(Scope::CreateTask, &producer, &producer.tenant, tasks.len()).await?;
+
+    let (app, producer, trace) = (&app, &producer, &trace);
+    let results = futures_util::future::join_all(tasks.into_iter().map(|raw| async move {
+        let made = async {
+            let ask = http::parse(raw.get().as_bytes()).map_err(Error::InvalidBody)?;
+            enqueue(app, producer, trace, Draft::check(ask)?).await
+        };
+        match made.await {
+            Ok(Created { task, replayed, mismatch }) => {
+                Item::Created { task: Box::new(task), replayed, mismatch }
+            }
+            Err(refused) => Item::Refused(refused.item()),
+        }
+    }))
+    .await;
+    Ok(match bare {
+        true => Json(results).into_response(),
+        false => Json(BatchResponse { results }).into_response(),
+    })
+}
+
+/// White space counts as absent.
+fn present(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+impl Draft {
+    fn check(ask: Request) -> http::Result<Self> {
+        let command = Command::parse(&ask.command).map_err(|rule| Error::InvalidCommand(rule.into()))?;
+        if ask.payload.get() == "null" {
+            return Err(Error::InvalidBody("payload: any JSON but null is needed".into()));
+        }
+        if http::json_depth(ask.payload.get().as_bytes()) > MAX_PAYLOAD_DEPTH {
+            return Err(Error::InvalidBody("payload: nested deeper than 128".into()));
+        }
+        if ask.idempotency_key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
+            return Err(Error::InvalidBody("idempotencyKey: at most 255 bytes".into()));
+        }
+        let webhook_text = present(ask.webhook.as_deref()).map(str::to_owned);
+        let webhook = webhook_text.as_deref().map(webhook_url).transpose()?;
+        let delay_seconds = ask.delay_seconds.unwrap_or(0);
+        if delay_seconds < 0 {
+            return Err(Error::InvalidDelay);
+        }
+        if delay_seconds > HORIZON_SECONDS {
+            return Err(Error::DelayTooLarge);
+        }
+        let run_at_ms = match present(ask.run_at.as_deref()) {
+            None => 0,
+            Some(text) => {
+                let at = Time::parse(text).ok_or(Error::InvalidRunAt)?.ms();
+                if at > now_ms() + HORIZON_SECONDS * 1000 {
+                    return Err(Error::RunAtTooFar);
+                }
+                at.max(1) // any time that has passed is as good; 0 says "absent" to the script
+            }
+        };
+        let max_attempts = ask.max_attempts.unwrap_or(0).clamp(0, MAX_ATTEMPTS);
+        Ok(Self {
+            command,
+            payload: ask.payload,
+            priority: Priority::clamped(ask.priority.unwrap_or(0)),
+            webhook,
+            webhook_text,
+            max_attempts: u16::try_from(max_attempts).expect("clamped"),
+            idempotency_key: present(ask.idempotency_key.as_deref()).map(str::to_owned),
+            run_at_ms,
+            delay_ms: delay_seconds * 1000,
+        })
+    }
+}
+
+/// The node's clock. It orders ids and bounds plans; it decides nothing.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Checks the form of a webhook URL. Where it may lead is checked again before each connection.
+fn webhook_url(text: &str) -> http::Result<url::Url> {
+    let wrong = |why: &'static str| Err(Error::InvalidWebhookUrl(why.into()));
+    if text.len() > MAX_URL {
+        return wrong("webhook: at most 2048 bytes");
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        return wrong("webhook: no white space, control character or backslash");
+    }
+    let Ok(url) = url::Url::parse(text) else { return wrong("webhook: not a URL") };
+    if !matches!(url.scheme(), "http" | "https") {
+        return wrong("webhook: http or https");
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return wrong("webhook: a host is needed");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong("webhook: no user or password");
+    }
+    if url.port() == Some(0) {
+        return wrong("webhook: port 1 to 65535");
+    }
+    Ok(url)
+}
+
+async fn enqueue(
+    app: &App,
+    producer: &Producer,
+    trace: &TraceHeaders,
+    draft: Draft,
+) -> http::Result<Created> {
+    if app.store.nearly_full() {
+        return Err(Error::StoreUnavailable);
+    }
+    let tenant = &producer.tenant;
+    let label = app.labels.number(&app.store, &draft.command).await?;
+    let queue = QueueName::of(tenant, &draft.command);
+    let idempotency =
+        draft.idempotency_key.as_deref().map(|key| record::idempotency_digest(&queue, key));
+    let shard = shard_of(app, &draft.command, idempotency.as_deref());
+    let partition = app.partitions.of_shard(&queue, shard);
+    let id = TaskId::new(partition, u64::try_from(now_ms()).unwrap_or(0));
+
+    let span = Step::Create.below_current();
+    let trace_parent = span.traceparent().or_else(|| trace.traceparent.clone());
+    let destination = draft
+        .webhook
+        .as_ref()
+        .map(|url| record::destination_digest(tenant, &url.origin().ascii_serialization()));
+    let new = NewBody {
+        queue,
+        priority: draft.priority,
+        label,
+        idempotency: idempotency.as_deref(),
+        hooks: if draft.webhook.is_some() { Hooks::ALL } else { Hooks::NONE },
+        destination: destination.as_deref(),
+        tenant,
+        command: &draft.command,
+        webhook: draft.webhook_text.as_deref(),
+        trace_parent: trace_parent.as_deref(),
+        trace_state: trace.tracestate.as_deref(),
+        baggage: trace.baggage.as_deref(),
+        payload: draft.payload.get().as_bytes(),
+    };
+    let (stored, body) = place_body(app, &id, &new).await?;
+    // Only a replayed key compares payloads; the others need not be hashed.
+    let digest = match idempotency {
+        Some(_) => record::content_digest(&[new.payload]),
+        None => String::new(),
+    };
+    let enqueued = app
+        .store
+        .run(
+            partition,
+            Enqueue {
+                max_attempts: app.settings.tasks.max_attempts_default,
+                retention_s: app.settings.tasks.retention_seconds,
+                id: &id,
+                command: draft.command.as_str(),
+                run_at_ms: draft.run_at_ms,
+                delay_ms: draft.delay_ms,
+                max: draft.max_attempts,
+                digest: &digest,
+                stored,
+                body,
+            },
+        )
+        .await?;
+    if enqueued.replayed {
+        let task = state::find(app, &enqueued.id, tenant).await?.task();
+        events::replayed(&span, &task);
+        return Ok(Created { task, replayed: true, mismatch: enqueued.mismatch });
+    }
+    if enqueued.length == 1 {
+        app.announce_ready(partition, &queue);
+    }
+    let task = new_task(id, &new, &enqueued);
+    events::created(app, &span, label, &task, producer);
+    Ok(Created { task, replayed: false, mismatch: false })
+}
+
+/// Which part of a spread queue a task goes to: the same one for the same idempotency key.
+fn shard_of(app: &App, command: &Command, idempotency: Option<&str>) -> u16 {
+    let shards = app.settings.spread_of(command).clamp(1, app.partitions.count());
+    match (shards, idempotency) {
+        (1, _) => 0,
+        (_, Some(digest)) => digest.bytes().fold(0u16, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into())) % shards,
+        (_, None) => rand::random_range(0..shards),
+    }
+}
+
+/// Puts a large body beside the call. Returns whether it did, and what the script gets.
+async fn place_body(app: &App, id: &TaskId, new: &NewBody<'_>) -> http::Result<(bool, Bytes)> {
+    let packed = new.pack();
+    if packed.len() <= INSIDE {
+        return Ok((false, packed.into()));
+    }
+    let mut whole = BytesMut::with_capacity(BODY_HEAD + packed.len());
+    whole.put_bytes(0, BODY_HEAD);
+    whole.put_slice(&packed);
+    let key = keys::body(&app.partitions, id);
+    app.store.put(id.partition(), key, whole.freeze(), ORPHAN).await?;
+    Ok((true, Bytes::copy_from_slice(&packed[..packed.len().min(STORED_HEAD)])))
+}
+
+fn new_task(id: TaskId, new: &NewBody<'_>, enqueued: &Enqueued) -> Task {
+    let due = Time::from_ms(enqueued.due_ms);
+    let created = Time::from_ms(enqueued.created_ms);
+    let delayed = due > created;
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    Task {
+        id,
+        command: new.command.as_str().to_owned(),
+        payload: String::from_utf8_lossy(new.payload).into_owned(),
+        priority: new.priority.number(),
+        webhook: text(new.webhook),
+        trace_parent: text(new.trace_parent),
+        trace_state: text(new.trace_state),
+        baggage: text(new.baggage),
+        status: crate::model::Status::Pending,
+        last_known_location: if delayed { Location::Delayed } else { Location::Ready },
+        worker_id: None,
+        lease_until: None,
+        lease_token: None,
+        attempts: 0,
+        max_attempts: enqueued.max,
+        error: None,
+        tenant_id: new.tenant.as_str().to_owned(),
+        created_at: created,
+        updated_at: created,
+        visible_at: delayed.then_some(due),
+        completed_at: None,
+    }
+}

@@ -1,0 +1,340 @@
+//! What each step of a task's life leaves behind. One function writes span, metric and log line of a
+//! step, so they cannot disagree.
+
+use crate::app::App;
+use crate::http::Producer;
+use crate::model::record::{Body, End, Terminal};
+use crate::model::{Task, TaskId};
+use crate::telemetry::metrics::{CommandMetrics, Status as Ended, Swept};
+use crate::telemetry::trace::{SpanId, Step, StepSpan, draw_span_id};
+
+use super::abandon::Abandoned;
+use super::cancel::Cancelled;
+use super::claim::Granted;
+use super::heartbeat::Kept;
+use super::nack::Nacked;
+use super::submit::Submitted;
+
+/// A step whose span got its id before the script ran: the script stores the context that the span
+/// will have, so nothing is written twice.
+pub struct Drawn {
+    step: Step,
+    id: Option<SpanId>,
+    offered: String,
+}
+
+impl Drawn {
+    /// Draws an id, if spans are made.
+    pub fn of(step: Step) -> Self {
+        let id = draw_span_id();
+        Self { step, id, offered: id.map(|id| id.to_string()).unwrap_or_default() }
+    }
+
+    /// What the script takes: 16 digits, or "".
+    pub fn offered(&self) -> &str {
+        &self.offered
+    }
+
+    /// The task's context once the step is done.
+    pub fn after(&self, before: Option<&str>) -> Option<String> {
+        let before = before?;
+        match (self.offered.as_str(), before.get(..36), before.get(52..)) {
+            ("", ..) | (_, None, _) | (_, _, None) => Some(before.to_owned()),
+            (span, Some(trace), Some(flags)) => Some(format!("{trace}{span}{flags}")),
+        }
+    }
+
+    fn span(&self, body: &Body, before: Option<&str>) -> StepSpan {
+        let before = before.or(body.trace_parent.as_deref());
+        self.step.below_task(before, body.trace_state.as_deref(), self.id)
+    }
+}
+
+/// Runs `count` with the handles of a label; a label that another node gave out is looked up first.
+fn with_label(app: &App, label: u16, count: impl FnOnce(&CommandMetrics) + Send + 'static) {
+    if let Some(metrics) = app.labels.metrics(label) {
+        return count(&metrics);
+    }
+    let later = app.clone();
+    app.background.spawn(async move {
+        // A store that does not answer costs a count, never a request.
+        let _ = later.labels.load(&later.store, label).await;
+        if let Some(metrics) = later.labels.metrics(label).or_else(|| later.labels.metrics(0)) {
+            count(&metrics);
+        }
+    });
+}
+
+/// The beginning of a body, as scripts give it. One that cannot be read was logged elsewhere.
+fn head(bytes: &[u8]) -> Option<Body> {
+    Body::read_head(bytes).ok()
+}
+
+/// Writes the line of a step: fields that every line about a task has, then its own.
+macro_rules! line {
+    ($level:ident, $category:literal, $event:literal, $id:expr, $body:expr, $after:expr, { $($field:tt)* }, $message:literal) => {
+        tracing::$level!(
+            target: "codeq::task",
+            category = $category,
+            event = $event,
+            task_id = %$id,
+            command = $body.command.as_str(),
+            tenant_id = $body.tenant.as_str(),
+            priority = $body.priority.number(),
+            traceparent = $after,
+            $($field)*
+            $message
+        )
+    };
+}
+
+/// A producer's task was accepted.
+pub(super) fn created(app: &App, span: &StepSpan, label: u16, task: &Task, producer: &Producer) {
+    span.set("codeq.task_id", task.id.to_string())
+        .set("codeq.command", task.command.clone())
+        .set("codeq.tenant_id", task.tenant_id.clone())
+        .set("codeq.priority", i64::from(task.priority))
+        .set("codeq.has_webhook", task.webhook.is_some())
+        .set("codeq.idempotent_replay", false);
+    with_label(app, label, |metrics| metrics.created.inc());
+    tracing::info!(
+        target: "codeq::task",
+        category = "task",
+        event = "task.created",
+        task_id = %task.id,
+        command = task.command.as_str(),
+        tenant_id = task.tenant_id.as_str(),
+        producer_id = producer.subject.as_str(),
+        priority = task.priority,
+        max_attempts = task.max_attempts,
+        traceparent = task.trace_parent.as_deref(),
+        "task created"
+    );
+}
+
+/// A producer's key was known.
+pub(super) fn replayed(span: &StepSpan, task: &Task) {
+    span.set("codeq.task_id", task.id.to_string()).set("codeq.idempotent_replay", true);
+    tracing::debug!(
+        target: "codeq::task",
+        category = "task",
+        event = "task.replayed",
+        task_id = %task.id,
+        command = task.command.as_str(),
+        tenant_id = task.tenant_id.as_str(),
+        "idempotency key known"
+    );
+}
+
+/// A worker got a task.
+pub(super) fn claimed(app: &App, step: &Drawn, body: &Body, task: &Task, granted: &Granted) {
+    let queue_wait_ms = (task.updated_at.ms() - granted.visible_ms).max(0);
+    let worker = task.worker_id.as_deref().unwrap_or_default();
+    step.span(body, granted.trace.as_deref())
+        .set("codeq.task_id", granted.id.to_string())
+        .set("codeq.command", body.command.as_str().to_owned())
+        .set("codeq.tenant_id", body.tenant.as_str().to_owned())
+        .set("codeq.worker_id", worker.to_owned())
+        .set("codeq.attempt", i64::from(granted.attempt))
+        .set("codeq.priority", i64::from(body.priority.number()))
+        .set("codeq.queue_wait_ms", queue_wait_ms);
+    with_label(app, body.label, |metrics| metrics.claimed.inc());
+    line!(info, "task", "task.claimed", granted.id, body, task.trace_parent.as_deref(), {
+        worker_id = worker,
+        attempt = granted.attempt,
+        max_attempts = body.max_attempts,
+        queue_wait_ms,
+    }, "task claimed");
+}
+
+/// A worker keeps its task.
+pub(super) fn kept(step: &Drawn, id: &TaskId, kept: &Kept, worker: &str) {
+    let Some(body) = head(&kept.head) else { return };
+    let before = kept.trace.as_deref().or(body.trace_parent.as_deref());
+    by_worker(&step.span(&body, before), id, &body, worker);
+    line!(debug, "worker", "heartbeat", id, body, step.after(before), {
+        worker_id = worker,
+        attempt = kept.attempt,
+    }, "lease extended");
+}
+
+/// A worker gave a task back unused.
+pub(super) fn abandoned(step: &Drawn, id: &TaskId, abandoned: &Abandoned, worker: &str) {
+    let Some(body) = head(&abandoned.head).filter(|_| !abandoned.replayed) else { return };
+    let before = abandoned.trace.as_deref().or(body.trace_parent.as_deref());
+    by_worker(&step.span(&body, before), id, &body, worker);
+    returned(id, &body, abandoned.attempt, worker, "abandon", step.after(before).as_deref());
+}
+
+/// A claim's answer could not be handed over.
+pub(super) fn undelivered(id: &TaskId, abandoned: &Abandoned, worker: &str) {
+    let Some(body) = head(&abandoned.head).filter(|_| !abandoned.replayed) else { return };
+    let after = abandoned.trace.as_deref().or(body.trace_parent.as_deref());
+    returned(id, &body, abandoned.attempt, worker, "undelivered", after);
+}
+
+fn returned(
+    id: &TaskId,
+    body: &Body,
+    attempt: u16,
+    worker: &str,
+    reason: &'static str,
+    after: Option<&str>,
+) {
+    line!(info, "queue", "task.returned", id, body, after, {
+        worker_id = worker,
+        attempt,
+        reason,
+    }, "task returned");
+}
+
+/// A worker gave a task back for later.
+pub(super) fn nacked(app: &App, step: &Drawn, id: &TaskId, nacked: &Nacked, worker: &str) {
+    let Some(body) = head(&nacked.head).filter(|_| !nacked.replayed) else { return };
+    let before = nacked.trace.as_deref().or(body.trace_parent.as_deref());
+    let span = step.span(&body, before);
+    by_worker(&span, id, &body, worker);
+    span.set("codeq.delay_seconds", i64::try_from(nacked.delay_ms / 1000).unwrap_or(i64::MAX))
+        .set("codeq.reason", "nack");
+    let attempt = Attempt {
+        id,
+        attempt: nacked.attempt,
+        claimed_ms: nacked.claimed_ms,
+        delay_ms: nacked.delay_ms,
+        worker,
+        reason: "nack",
+        record: &nacked.record,
+    };
+    failed_attempt(app, &body, &attempt, step.after(before).as_deref());
+}
+
+/// An attempt that failed, by whatever way.
+pub struct Attempt<'a> {
+    /// The task.
+    pub id: &'a TaskId,
+    /// Which delivery it was.
+    pub attempt: u16,
+    /// When it began, by the store's clock.
+    pub claimed_ms: i64,
+    /// The wait before the next one.
+    pub delay_ms: u64,
+    /// Who held the task.
+    pub worker: &'a str,
+    /// A class, as in metrics.
+    pub reason: &'static str,
+    /// The terminal record if it was the last, else empty.
+    pub record: &'a bytes::Bytes,
+}
+
+/// A lease ran out.
+pub fn lease_expired(app: &App, body: &Body, attempt: &Attempt<'_>, before: Option<&str>) {
+    let before = before.or(body.trace_parent.as_deref());
+    with_label(app, body.label, |metrics| metrics.lease_expired.inc());
+    line!(info, "queue", "lease.expired", attempt.id, body, before, {
+        worker_id = attempt.worker,
+        attempt = attempt.attempt,
+        max_attempts = body.max_attempts,
+    }, "lease expired");
+    failed_attempt(app, body, attempt, before);
+}
+
+fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&str>) {
+    if attempt.record.is_empty() {
+        line!(info, "queue", "task.requeued", attempt.id, body, after, {
+            worker_id = attempt.worker,
+            attempt = attempt.attempt,
+            max_attempts = body.max_attempts,
+            reason = attempt.reason,
+            delay_ms = attempt.delay_ms,
+            will_retry = true,
+        }, "task requeued");
+        return;
+    }
+    let Ok(terminal) = Terminal::read(attempt.record) else { return };
+    count_end(app, body, &terminal);
+    line!(warn, "queue", "task.dead_lettered", attempt.id, body, after, {
+        worker_id = attempt.worker,
+        attempt = attempt.attempt,
+        max_attempts = body.max_attempts,
+        reason = attempt.reason,
+        will_retry = false,
+        total_duration_ms = terminal.completed.ms() - body.created.ms(),
+    }, "task dead-lettered");
+}
+
+/// A worker's verdict ended a task.
+pub(super) fn submitted(
+    app: &App,
+    step: &Drawn,
+    id: &TaskId,
+    submitted: &Submitted,
+    terminal: &Terminal,
+    worker: &str,
+) {
+    let Some(body) = head(&submitted.head) else { return };
+    let before = submitted.trace.as_deref().or(body.trace_parent.as_deref());
+    let span = step.span(&body, before);
+    by_worker(&span, id, &body, worker);
+    let status = if terminal.end == End::Completed { "COMPLETED" } else { "FAILED" };
+    span.set("codeq.submit.status", status).set("codeq.attempt", i64::from(terminal.attempts));
+    count_end(app, &body, terminal);
+    let total_duration_ms = terminal.completed.ms() - body.created.ms();
+    let duration_ms = terminal.claimed.map(|at| terminal.completed.ms() - at.ms());
+    let after = terminal.trace_parent.as_deref().or(before);
+    if terminal.end == End::Completed {
+        line!(info, "task", "task.completed", id, body, after, {
+            worker_id = worker, attempt = terminal.attempts, status, duration_ms, total_duration_ms,
+        }, "task completed");
+    } else {
+        line!(info, "task", "task.failed", id, body, after, {
+            worker_id = worker, attempt = terminal.attempts, status, duration_ms, total_duration_ms,
+        }, "task failed");
+    }
+}
+
+/// A task was called off.
+pub(super) fn cancelled(step: &Drawn, id: &TaskId, cancelled: &Cancelled) {
+    let Some(body) = head(&cancelled.head) else { return };
+    let before = cancelled.trace.as_deref().or(body.trace_parent.as_deref());
+    about(&step.span(&body, before), id, &body);
+    line!(info, "task", "task.cancelled", id, body, step.after(before), {}, "task cancelled");
+}
+
+/// A dead task came back.
+pub fn redriven(step: &Drawn, id: &TaskId, body: &Body, before: Option<&str>) {
+    let before = before.or(body.trace_parent.as_deref());
+    about(&step.span(body, before), id, body);
+    line!(info, "queue", "task.redriven", id, body, step.after(before), {}, "task redriven");
+}
+
+/// Time moved tasks of a partition.
+pub fn swept(app: &App, due: u64, leases: usize, retired: u64) {
+    for (kind, moved) in
+        [(Swept::Delayed, due), (Swept::Lease, leases as u64), (Swept::Retention, retired)]
+    {
+        app.metrics.sweep_moved.with(kind).inc_by(moved);
+    }
+}
+
+fn count_end(app: &App, body: &Body, terminal: &Terminal) {
+    let status = match terminal.end {
+        End::Completed => Ended::Completed,
+        _ => Ended::Failed,
+    };
+    let ms = u32::try_from((terminal.completed.ms() - body.created.ms()).max(0)).unwrap_or(u32::MAX);
+    with_label(app, body.label, move |metrics| {
+        metrics.completed.with(status).inc();
+        metrics.processing_latency.with(status).observe(f64::from(ms) / 1000.0);
+    });
+}
+
+fn about(span: &StepSpan, id: &TaskId, body: &Body) {
+    span.set("codeq.task_id", id.to_string())
+        .set("codeq.command", body.command.as_str().to_owned())
+        .set("codeq.tenant_id", body.tenant.as_str().to_owned());
+}
+
+fn by_worker(span: &StepSpan, id: &TaskId, body: &Body, worker: &str) {
+    about(span, id, body);
+    span.set("codeq.worker_id", worker.to_owned());
+}

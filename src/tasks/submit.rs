@@ -1,0 +1,329 @@
+//! `POST /tasks/{id}/result`, `POST /tasks/batch/results`: a worker's verdict ends a task.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::app::{App, keys};
+use crate::http::{self, Body, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker, scope};
+use crate::model::record::{self, End, ResultText, Terminal};
+use crate::model::{LeaseToken, ResultRecord, TaskId, TenantId};
+use crate::script;
+use crate::telemetry::trace::Step;
+
+use super::{cut, events, state};
+
+/// A verdict.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// `COMPLETED` or `FAILED`.
+    status: String,
+    /// An object; required when completed. Kept byte for byte.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    result: Option<Box<RawValue>>,
+    /// Why; required when failed, cut to 4096 bytes.
+    #[serde(default)]
+    error: Option<String>,
+    /// At most 100.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    artifacts: Option<Vec<Artifact>>,
+    /// The lease, unless the header names it.
+    #[serde(default)]
+    lease_token: Option<String>,
+}
+
+/// Something a worker stored.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Artifact {
+    /// 1..255 bytes, no `/`, `\` or control character, not `.` or `..`.
+    name: String,
+    /// Where it is.
+    #[serde(default)]
+    url: Option<String>,
+    /// Its bytes; this version stores none, so it is refused.
+    #[serde(default, skip_serializing)]
+    content_base64: Option<String>,
+    /// Their type.
+    #[serde(default, skip_serializing)]
+    #[expect(dead_code, reason = "part of the request's form")]
+    content_type: Option<String>,
+}
+
+/// Several verdicts: an object with `results`, or a bare array.
+#[derive(Deserialize, ToSchema)]
+pub struct Batch {
+    /// 1..100 of them, each on its own; `taskId` names the task.
+    #[schema(value_type = Vec<BatchItem>, min_items = 1, max_items = 100)]
+    results: Vec<Box<RawValue>>,
+}
+
+/// One verdict of a batch.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchItem {
+    /// The task.
+    task_id: String,
+    /// The verdict.
+    #[serde(flatten)]
+    #[schema(inline)]
+    verdict: Request,
+}
+
+/// The answer to a batch, in its order.
+#[derive(Serialize, ToSchema)]
+pub struct BatchResponse {
+    results: Vec<Item>,
+}
+
+/// What became of one verdict of a batch.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    task_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<ResultRecord>,
+    /// It was stored before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    refused: Option<ItemError>,
+}
+
+script! {
+    /// In progress → completed or failed.
+    pub struct Submit<'a> = "submit", write, repeatable {
+        once { hold_ms: u64 }
+        each {
+            id: &'a TaskId, tenant: &'a TenantId, worker: &'a str, token: &'a str, kind: u8,
+            digest: &'a str, error: &'a str, parts: Bytes, apart: &'a str, span: &'a str,
+        }
+    } -> Submitted { replayed: bool, record: Bytes, head: Bytes, awaited: bool, trace: Option<String> }
+}
+
+/// Most verdicts of one batch.
+const MAX_BATCH: usize = 100;
+/// Most artifacts of one verdict.
+const MAX_ARTIFACTS: usize = 100;
+/// Longest name of an artifact, in bytes.
+const MAX_NAME: usize = 255;
+/// Results up to this size stand in the record, larger ones in a key of their own.
+const INSIDE: usize = 4096;
+/// How long a result lives that no submit claimed.
+const ORPHAN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A verdict that was checked.
+struct Verdict {
+    end: End,
+    result: Option<Bytes>,
+    error: String,
+    artifacts: Option<Vec<u8>>,
+    token: String,
+}
+
+/// Ends a task.
+#[utoipa::path(post, path = "/tasks/{id}/result", tag = "worker", request_body = Request,
+    params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
+    responses((status = 200, body = ResultRecord), http::Refused), security(("worker" = [])))]
+pub async fn submit(
+    State(app): State<App>,
+    worker: Worker<scope::Result>,
+    path: TaskPath,
+    token: LeaseTokenHeader,
+    RequestBody(ask): RequestBody<Request>,
+) -> http::Result<Response> {
+    let mut verdict = Verdict::check(ask)?;
+    verdict.token = http::lease_token(token, Some(verdict.token));
+    let id = path.id(Missing::Task)?;
+    let (record, replayed) = store(&app, &worker, &id, verdict).await?;
+    Ok(http::replayable(replayed, &record))
+}
+
+/// Ends up to 100 tasks, each on its own.
+#[utoipa::path(post, path = "/tasks/batch/results", tag = "worker", request_body = Batch,
+    responses((status = 200, body = BatchResponse), http::Refused), security(("worker" = [])))]
+pub async fn submit_batch(
+    State(app): State<App>,
+    worker: Worker<scope::Result>,
+    Body(ask): Body<http::BareOr<Batch>>,
+) -> http::Result<Response> {
+    let bare = ask.is_bare();
+    let verdicts = ask.items(|batch| batch.results);
+    if verdicts.is_empty() {
+        return Err(Error::InvalidBody("results: at least one is needed".into()));
+    }
+    if verdicts.len() > MAX_BATCH {
+        return Err(Error::BatchTooLarge(MAX_BATCH));
+    }
+    let (app, worker) = (&app, &worker);
+    let results =
+        futures_util::future::join_all(verdicts.into_iter().map(|raw| submit_one(app, worker, raw)))
+            .await;
+    Ok(match bare {
+        true => Json(results).into_response(),
+        false => Json(BatchResponse { results }).into_response(),
+    })
+}
+
+async fn submit_one(app: &App, worker: &Worker<scope::Result>, raw: Box<RawValue>) -> Item {
+    let parsed = parse_item(&raw);
+    let (task_id, verdict) = match parsed {
+        Ok(parsed) => parsed,
+        Err((task_id, refused)) => {
+            return Item { task_id, result: None, replayed: false, refused: Some(refused.item()) };
+        }
+    };
+    let stored = async {
+        let missing = Error::NotFound(Missing::Task);
+        let id = TaskId::parse(&task_id).ok_or(missing)?;
+        store(app, worker, &id, Verdict::check(verdict)?).await
+    };
+    match stored.await {
+        Ok((record, replayed)) => Item { task_id, result: Some(record), replayed, refused: None },
+        Err(refused) => {
+            Item { task_id, result: None, replayed: false, refused: Some(refused.item()) }
+        }
+    }
+}
+
+/// An item's task and verdict. Its raw JSON is read twice, because flattening would take the bytes of
+/// the result apart.
+fn parse_item(raw: &RawValue) -> Result<(String, Request), (String, Error)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        task_id: String,
+    }
+    let named: Named = http::parse(raw.get().as_bytes())
+        .map_err(|detail| (String::new(), Error::InvalidBody(detail)))?;
+    match http::parse(raw.get().as_bytes()) {
+        Ok(verdict) => Ok((named.task_id, verdict)),
+        Err(detail) => Err((named.task_id, Error::InvalidBody(detail))),
+    }
+}
+
+impl Verdict {
+    fn check(ask: Request) -> http::Result<Self> {
+        let end = match ask.status.as_str() {
+            "COMPLETED" => End::Completed,
+            "FAILED" => End::Failed,
+            _ => return Err(Error::InvalidStatus),
+        };
+        let result = ask.result.filter(|json| json.get() != "null");
+        if result.as_ref().is_some_and(|json| !json.get().starts_with('{')) {
+            return Err(Error::InvalidRequestBody("result: an object is expected".into()));
+        }
+        let error = ask.error.unwrap_or_default();
+        match end {
+            End::Completed if result.is_none() => return Err(Error::ResultRequired),
+            End::Failed if error.trim().is_empty() => return Err(Error::ErrorRequired),
+            _ => {}
+        }
+        let artifacts = ask.artifacts.filter(|artifacts| !artifacts.is_empty());
+        Ok(Self {
+            end,
+            result: result.map(|json| Bytes::copy_from_slice(json.get().as_bytes())),
+            error: cut(&error).to_owned(),
+            artifacts: artifacts.map(|artifacts| links(&artifacts)).transpose()?,
+            token: ask.lease_token.unwrap_or_default(),
+        })
+    }
+
+    /// By which a repeat is told: status, result and error. Artifacts do not count.
+    fn digest(&self) -> String {
+        let result = self.result.as_deref().unwrap_or_default();
+        record::content_digest(&[&[self.end.byte()], result, self.error.as_bytes()])
+    }
+}
+
+/// The artifacts as the record keeps them.
+fn links(artifacts: &[Artifact]) -> http::Result<Vec<u8>> {
+    let wrong = |at: usize, what: &str| {
+        Err(Error::InvalidRequestBody(format!("artifacts[{at}].{what}").into()))
+    };
+    if artifacts.len() > MAX_ARTIFACTS {
+        return Err(Error::InvalidRequestBody("artifacts: at most 100".into()));
+    }
+    for (at, artifact) in artifacts.iter().enumerate() {
+        let name = artifact.name.as_str();
+        if name.is_empty() || name.len() > MAX_NAME {
+            return wrong(at, "name: 1 to 255 bytes");
+        }
+        if matches!(name, "." | "..") || name.chars().any(|c| matches!(c, '/' | '\\') || c.is_control())
+        {
+            return wrong(at, "name: no path, no control character");
+        }
+        if artifact.content_base64.is_some() {
+            return wrong(at, "contentBase64: this broker stores no artifacts yet, give a url");
+        }
+        if artifact.url.as_deref().is_none_or(str::is_empty) {
+            return wrong(at, "url: needed");
+        }
+    }
+    Ok(serde_json::to_vec(artifacts).expect("strings are JSON"))
+}
+
+async fn store(
+    app: &App,
+    worker: &Worker<scope::Result>,
+    id: &TaskId,
+    verdict: Verdict,
+) -> http::Result<(ResultRecord, bool)> {
+    let digest = verdict.digest();
+    let (result, apart) = place_result(app, id, verdict.result).await?;
+    let parts = Terminal::pack_parts(result.as_ref(), verdict.artifacts.as_deref());
+    let step = events::Drawn::of(Step::SubmitResult);
+    let submitted = app
+        .store
+        .run(
+            id.partition(),
+            Submit {
+                hold_ms: app.hold_ms(),
+                id,
+                tenant: &worker.tenant,
+                worker: &worker.subject,
+                token: &verdict.token,
+                kind: verdict.end.byte(),
+                digest: &digest,
+                error: &verdict.error,
+                parts: parts.into(),
+                apart: &apart,
+                span: step.offered(),
+            },
+        )
+        .await
+        .map_err(|error| Error::from(error).not_found_as(Missing::Task))?;
+    let terminal = Terminal::read(&submitted.record).map_err(state::unreadable)?;
+    if !submitted.replayed {
+        events::submitted(app, &step, id, &submitted, &terminal, &worker.subject);
+    }
+    if submitted.awaited {
+        app.announce_done(id);
+    }
+    Ok((state::result_record(app, *id, &terminal).await?, submitted.replayed))
+}
+
+/// Puts a large result beside the call, under a name of its own: a refused submit must not touch the
+/// accepted one.
+async fn place_result(
+    app: &App,
+    id: &TaskId,
+    result: Option<Bytes>,
+) -> http::Result<(Option<ResultText>, String)> {
+    match result {
+        Some(json) if json.len() > INSIDE => {
+            let name = LeaseToken::random().as_str().to_owned();
+            let key = keys::part(&app.partitions, id, &name);
+            app.store.put(id.partition(), key, json, ORPHAN).await?;
+            Ok((Some(ResultText::Apart(name.clone())), name))
+        }
+        inline => Ok((inline.map(ResultText::Inline), String::new())),
+    }
+}

@@ -1,0 +1,3 @@
+//! Calls on topics: the stored policies of queues.
+
+pub mod policy;
