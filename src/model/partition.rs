@@ -50,6 +50,11 @@ impl Partitions {
         format!("{{{}:{}}}", self.prefix, partition.0)
     }
 
+    /// The key that holds the layout's version and the number of partitions.
+    pub fn meta_key(&self) -> String {
+        format!("{{{}:meta}}", self.prefix)
+    }
+
     /// The partition of a queue: the first eight bytes, big-endian, of the SHA-256 of `queue`, NUL,
     /// its name, NUL; modulo the number of partitions.
     pub fn of(&self, queue: &QueueName) -> Partition {

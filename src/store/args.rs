@@ -37,9 +37,13 @@ impl Args {
         self.ends.push(end);
     }
 
-    /// From here on the arguments belong to the item alone.
-    pub(super) fn end_once(&mut self) {
-        self.once = self.ends.len();
+    /// The arguments of a script's item.
+    pub(super) fn of<S: super::Script>(item: &S) -> Self {
+        let mut args = Self::new();
+        item.once(&mut args);
+        args.once = args.ends.len();
+        item.each(&mut args);
+        args
     }
 
     fn start(&self, index: usize) -> usize {

@@ -330,10 +330,7 @@ local call = require(\"lib.call\")
     #[test]
     fn a_script_encodes_its_arguments_in_the_order_of_the_header() {
         let echo = Echo { prefix: "p", text: None, times: 7 };
-        let mut args = Args::new();
-        echo.once(&mut args);
-        args.end_once();
-        echo.each(&mut args);
+        let args = Args::of(&echo);
         assert_eq!(args.once().collect::<Vec<_>>(), [b"p"]);
         assert_eq!(args.each().collect::<Vec<_>>(), [&b""[..], b"7"]);
         assert_eq!((Echo::NAME, Echo::CLASS, Echo::REPEATABLE), ("echo", Class::Read, false));
