@@ -177,3 +177,31 @@ fn no_file_names_a_machine_or_a_registry() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The names below `[…dependencies]` in `Cargo.toml`.
+fn dependencies() -> Vec<String> {
+    let manifest = files("Cargo.toml").remove(0).text;
+    let (mut names, mut inside) = (Vec::new(), false);
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]");
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| inside) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn every_dependency_has_its_reason_on_the_page() {
+    let page = files("docs/dependencies.md").remove(0).text;
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let mut told: Vec<_> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split(','))
+        .map(|name| name.trim().trim_matches('`').to_owned())
+        .collect();
+    told.sort();
+    assert_eq!(told, dependencies());
+}
