@@ -54,7 +54,9 @@ pub async fn run(app: App, stop: CancellationToken) {
         let swept = futures_util::future::join_all(sweeps).await;
         if swept.iter().all(Result::is_ok) {
             let now = jiff::Timestamp::now().as_millisecond();
-            app.metrics.sweep_last_success.set(std::time::Duration::from_millis(now.unsigned_abs()).as_secs_f64());
+            app.metrics
+                .sweep_last_success
+                .set(std::time::Duration::from_millis(now.unsigned_abs()).as_secs_f64());
         } else if app.store.is_up() {
             // While Redis is away the store says so; this is something else.
             let failed = swept.iter().filter(|swept| swept.is_err()).count();
@@ -67,7 +69,11 @@ pub async fn run(app: App, stop: CancellationToken) {
 }
 
 /// Moves all that is due on a partition, in bounded calls.
-async fn sweep(app: &App, partition: Partition, stop: &CancellationToken) -> Result<(), store::Error> {
+async fn sweep(
+    app: &App,
+    partition: Partition,
+    stop: &CancellationToken,
+) -> Result<(), store::Error> {
     let begun = Instant::now();
     for call in 0..BURST {
         let guard = if call == 0 { GUARD } else { Duration::ZERO };
@@ -79,7 +85,11 @@ async fn sweep(app: &App, partition: Partition, stop: &CancellationToken) -> Res
     Ok(())
 }
 
-async fn sweep_once(app: &App, partition: Partition, guard: Duration) -> Result<Swept, store::Error> {
+async fn sweep_once(
+    app: &App,
+    partition: Partition,
+    guard: Duration,
+) -> Result<Swept, store::Error> {
     let rules = app.rules();
     let sweep = Sweep {
         policy: rules.policy,

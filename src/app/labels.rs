@@ -5,7 +5,8 @@ use crate::config::MetricsSettings;
 use crate::model::{Command, Partition};
 use crate::script;
 use crate::store::{self, Store};
-use crate::telemetry::{CommandMetrics, Metrics};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::CommandMetrics;
 
 script! {
     /// Gives a command its label number.

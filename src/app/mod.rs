@@ -4,8 +4,8 @@ pub mod keys;
 mod labels;
 mod rate_limit;
 mod result_waiters;
-mod wakes;
 mod waiters;
+mod wakes;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl App {
     /// The least time, in ms, that a task is kept after its end while its webhook is pending: a
     /// delivery lives that long.
     pub fn hold_ms(&self) -> u64 {
-        u64::from(self.settings.webhook.max_age_seconds) * 1000
+        u64::try_from(self.settings.webhook.max_age.as_millis()).expect("settings bound it")
     }
 
     /// The partitions that a queue lies on: one, or several when its command is spread.

@@ -3,7 +3,7 @@ use crate::config::Bucket;
 use crate::model::{TenantId, digest_text};
 use crate::script;
 use crate::store;
-use crate::telemetry::RateLimit as Hit;
+use crate::telemetry::metrics::RateLimit as Hit;
 
 use super::App;
 

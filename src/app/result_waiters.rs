@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::model::TaskId;
-use crate::telemetry::{Metrics, Wait};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Held, Wait};
 
 /// Reads of this node that wait for a result.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ pub struct Awaiting {
     waiters: ResultWaiters,
     id: TaskId,
     notify: Arc<Notify>,
-    _counted: crate::telemetry::Held,
+    _counted: Held,
 }
 
 impl ResultWaiters {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::model::QueueName;
-use crate::telemetry::{Metrics, Wait, Wakeup};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Held, Wait, Wakeup};
 
 /// Claims of this node that wait for a task.
 ///
@@ -64,7 +65,7 @@ pub struct Waiter {
     wanted: Wanted,
     ticket: u64,
     place: Arc<Place>,
-    _counted: crate::telemetry::Held,
+    _counted: Held,
 }
 
 impl Waiters {
@@ -121,7 +122,8 @@ impl Waiters {
     /// Messages may have been missed: everybody looks once.
     pub fn wake_all(&self) {
         let lines = self.lines();
-        for place in lines.by_queue.values().chain(lines.by_tenant.values()).flat_map(BTreeMap::values)
+        for place in
+            lines.by_queue.values().chain(lines.by_tenant.values()).flat_map(BTreeMap::values)
         {
             place.state.store(WOKEN_BY_POLL, Ordering::Release);
             place.notify.notify_one();

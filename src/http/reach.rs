@@ -19,7 +19,7 @@ impl Context for App {
     }
 
     fn keeps_baggage(&self) -> bool {
-        self.settings.tracing.baggage
+        self.settings.tracing.propagate_baggage
     }
 
     fn is_draining(&self) -> bool {

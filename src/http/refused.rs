@@ -8,9 +8,8 @@ pub struct Refused;
 impl utoipa::IntoResponses for Refused {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let answer = |text: &str| {
-            let body = ContentBuilder::new()
-                .schema(Some(Ref::from_schema_name("ErrorBody")))
-                .build();
+            let body =
+                ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
             let answer = ResponseBuilder::new().description(text).content("application/json", body);
             RefOr::T(answer.build())
         };

@@ -81,7 +81,8 @@ pub async fn requeue(
         while let Some((ids, limit)) = pick.next() {
             let step = Drawn::of(Step::Redrive);
             let before_ms = pick.before_ms;
-            let redrive = Redrive { queue: &queue, ids: &ids, limit, before_ms, span: step.offered() };
+            let redrive =
+                Redrive { queue: &queue, ids: &ids, limit, before_ms, span: step.offered() };
             let back = app.store.run(pick.partition, redrive).await?;
             if back.length == 1 {
                 app.announce_ready(pick.partition, &queue);

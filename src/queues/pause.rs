@@ -58,7 +58,8 @@ async fn set(
 ) -> http::Result<Json<Response>> {
     let queue = QueueName::of(tenant, command);
     for partition in app.partitions_of(&queue, command) {
-        let ask = Pause { queue: &queue, command: command.as_str(), tenant: tenant.as_str(), paused };
+        let ask =
+            Pause { queue: &queue, command: command.as_str(), tenant: tenant.as_str(), paused };
         if app.store.run(partition, ask).await?.ready > 0 && !paused {
             app.announce_ready(partition, &queue);
         }

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::app::{App, Scope, Wanted, Waiter};
+use crate::app::{App, Scope, Waiter, Wanted};
 use crate::auth::EventTypes;
 use crate::http::{self, Body, BodyOrEmpty, Error, Worker, scope};
 use crate::model::record;
-use crate::model::{Command, LeaseToken, Location, Partition, QueueName, Status, Task, TaskId, TenantId, Time};
+use crate::model::{
+    Command, LeaseToken, Location, Partition, QueueName, Status, Task, TaskId, TenantId, Time,
+};
 use crate::store;
 use crate::telemetry::trace::Step;
 use crate::{gives, script};
@@ -119,7 +121,8 @@ pub async fn claim_batch(
         return Err(Error::CountTooLarge(most));
     }
     let BatchRequest { commands, lease_seconds, wait_seconds, .. } = ask;
-    let search = Search::of(&app, &worker, Request { commands, lease_seconds, wait_seconds }, count)?;
+    let search =
+        Search::of(&app, &worker, Request { commands, lease_seconds, wait_seconds }, count)?;
     app.take(Scope::Claim, &worker, &worker.tenant, count).await?;
     let (tasks, handover) = search.run(&app).await?;
     Ok(match tasks.is_empty() {
@@ -203,7 +206,9 @@ impl<'a> Search<'a> {
             Place::Queues { by_partition, .. } => {
                 by_partition.iter().map(|(partition, _)| app.store.listen(*partition)).collect()
             }
-            Place::Any => app.partitions.all().map(|partition| app.store.listen(partition)).collect(),
+            Place::Any => {
+                app.partitions.all().map(|partition| app.store.listen(partition)).collect()
+            }
         };
         // While Redis is away there is nothing to hear; after a reconnect everybody looks anyway.
         for listening in &listening {
@@ -238,11 +243,7 @@ impl<'a> Search<'a> {
     }
 
     /// One look at all places, until enough is found.
-    async fn look(
-        &self,
-        app: &App,
-        handover: &mut Handover,
-    ) -> http::Result<Vec<Task>> {
+    async fn look(&self, app: &App, handover: &mut Handover) -> http::Result<Vec<Task>> {
         let mut tasks = Vec::new();
         let any;
         let places = match &self.place {
@@ -295,8 +296,10 @@ impl<'a> Search<'a> {
         wanted: usize,
         handover: &mut Handover,
     ) -> http::Result<Vec<Task>> {
-        let leases: String =
-            (0..wanted).map(|_| LeaseToken::random()).map(|token| token.as_str().to_owned()).collect();
+        let leases: String = (0..wanted)
+            .map(|_| LeaseToken::random())
+            .map(|token| token.as_str().to_owned())
+            .collect();
         let step = events::Drawn::of(Step::Claim);
         let claim = Claim {
             queues,
@@ -307,7 +310,10 @@ impl<'a> Search<'a> {
             span: step.offered(),
         };
         let give_back = handover.for_orphans();
-        let claimed = app.store.run_with_orphan(partition, claim, move |orphan: Claimed| give_back.all(orphan)).await?;
+        let claimed = app
+            .store
+            .run_with_orphan(partition, claim, move |orphan: Claimed| give_back.all(orphan))
+            .await?;
         for granted in &claimed.tasks {
             handover.add(granted.id, &granted.token);
         }
@@ -315,7 +321,8 @@ impl<'a> Search<'a> {
         let mut tasks = Vec::with_capacity(claimed.tasks.len());
         let mut last = None;
         for granted in claimed.tasks {
-            let body = state::whole_body(app, &granted.id, granted.body.clone(), granted.size).await?;
+            let body =
+                state::whole_body(app, &granted.id, granted.body.clone(), granted.size).await?;
             last = Some(body.queue);
             let task = self.leased(&granted, &body, &step);
             events::claimed(app, &step, &body, &task, &granted);

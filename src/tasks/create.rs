@@ -211,7 +211,8 @@ fn present(text: Option<&str>) -> Option<&str> {
 
 impl Draft {
     fn check(ask: Request) -> http::Result<Self> {
-        let command = Command::parse(&ask.command).map_err(|rule| Error::InvalidCommand(rule.into()))?;
+        let command =
+            Command::parse(&ask.command).map_err(|rule| Error::InvalidCommand(rule.into()))?;
         if ask.payload.get() == "null" {
             return Err(Error::InvalidBody("payload: any JSON but null is needed".into()));
         }
@@ -366,7 +367,9 @@ fn shard_of(app: &App, command: &Command, idempotency: Option<&str>) -> u16 {
     let shards = app.settings.spread_of(command).clamp(1, app.partitions.count());
     match (shards, idempotency) {
         (1, _) => 0,
-        (_, Some(digest)) => digest.bytes().fold(0u16, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into())) % shards,
+        (_, Some(digest)) => {
+            digest.bytes().fold(0u16, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into())) % shards
+        }
         (_, None) => rand::random_range(0..shards),
     }
 }

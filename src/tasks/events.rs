@@ -321,7 +321,8 @@ fn count_end(app: &App, body: &Body, terminal: &Terminal) {
         End::Completed => Ended::Completed,
         _ => Ended::Failed,
     };
-    let ms = u32::try_from((terminal.completed.ms() - body.created.ms()).max(0)).unwrap_or(u32::MAX);
+    let ms =
+        u32::try_from((terminal.completed.ms() - body.created.ms()).max(0)).unwrap_or(u32::MAX);
     with_label(app, body.label, move |metrics| {
         metrics.completed.with(status).inc();
         metrics.processing_latency.with(status).observe(f64::from(ms) / 1000.0);

@@ -70,7 +70,9 @@ impl Drop for Handover {
 impl Giver {
     /// Gives back what a claim took after its caller had gone.
     pub fn all(self: &Arc<Self>, claimed: Claimed) {
-        self.give_back(claimed.tasks.into_iter().map(|granted| (granted.id, granted.token)).collect());
+        self.give_back(
+            claimed.tasks.into_iter().map(|granted| (granted.id, granted.token)).collect(),
+        );
     }
 
     fn give_back(self: &Arc<Self>, tasks: Vec<(TaskId, String)>) {

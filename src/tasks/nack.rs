@@ -86,7 +86,11 @@ pub async fn nack(
                 tenant: &worker.tenant,
                 worker: &worker.subject,
                 token: &token,
-                delay_ms: ask.delay_seconds.unwrap_or(0).clamp(0, i64::from(u32::MAX)).unsigned_abs()
+                delay_ms: ask
+                    .delay_seconds
+                    .unwrap_or(0)
+                    .clamp(0, i64::from(u32::MAX))
+                    .unsigned_abs()
                     * 1000,
                 jitter: rand::random(),
                 reason: cut(ask.reason.as_deref().unwrap_or_default()),

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::{App, keys};
 use crate::http::{self, Error, Missing, Query, Reader, TaskPath};
 use crate::model::{ResultRecord, Task, TaskId, TenantId};
-use crate::telemetry::Wakeup;
+use crate::telemetry::metrics::Wakeup;
 
 use super::{find, state};
 
@@ -39,7 +39,11 @@ const SAFETY_POLL: Duration = Duration::from_secs(2);
 /// A task, wherever it is.
 #[utoipa::path(get, path = "/tasks/{id}", tag = "read", params(("id" = String, Path)),
     responses((status = 200, body = Task), http::Refused), security(("producer" = []), ("worker" = [])))]
-pub async fn read(State(app): State<App>, reader: Reader, path: TaskPath) -> http::Result<Json<Task>> {
+pub async fn read(
+    State(app): State<App>,
+    reader: Reader,
+    path: TaskPath,
+) -> http::Result<Json<Task>> {
     let id = path.id(Missing::Anything)?;
     Ok(Json(find(&app, &id, &reader.tenant).await?.task()))
 }

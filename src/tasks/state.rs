@@ -210,7 +210,8 @@ pub(super) async fn result_record(
 
 fn raw(json: Bytes) -> http::Result<Box<RawValue>> {
     let text = String::from_utf8(json.to_vec()).ok();
-    text.and_then(|text| RawValue::from_string(text).ok()).ok_or_else(|| unreadable(Unreadable::Damaged))
+    text.and_then(|text| RawValue::from_string(text).ok())
+        .ok_or_else(|| unreadable(Unreadable::Damaged))
 }
 
 /// A record that this version cannot read is left alone. The client can do nothing but try a newer

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::{App, keys};
-use crate::http::{self, Body, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker, scope};
+use crate::http::{
+    self, Body, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker, scope,
+};
 use crate::model::record::{self, End, ResultText, Terminal};
 use crate::model::{LeaseToken, ResultRecord, TaskId, TenantId};
 use crate::script;
@@ -163,9 +165,10 @@ pub async fn submit_batch(
         return Err(Error::BatchTooLarge(MAX_BATCH));
     }
     let (app, worker) = (&app, &worker);
-    let results =
-        futures_util::future::join_all(verdicts.into_iter().map(|raw| submit_one(app, worker, raw)))
-            .await;
+    let results = futures_util::future::join_all(
+        verdicts.into_iter().map(|raw| submit_one(app, worker, raw)),
+    )
+    .await;
     Ok(match bare {
         true => Json(results).into_response(),
         false => Json(BatchResponse { results }).into_response(),
@@ -256,7 +259,8 @@ fn links(artifacts: &[Artifact]) -> http::Result<Vec<u8>> {
         if name.is_empty() || name.len() > MAX_NAME {
             return wrong(at, "name: 1 to 255 bytes");
         }
-        if matches!(name, "." | "..") || name.chars().any(|c| matches!(c, '/' | '\\') || c.is_control())
+        if matches!(name, "." | "..")
+            || name.chars().any(|c| matches!(c, '/' | '\\') || c.is_control())
         {
             return wrong(at, "name: no path, no control character");
         }

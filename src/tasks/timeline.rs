@@ -71,7 +71,8 @@ pub async fn timeline(
     path: TaskPath,
 ) -> http::Result<Json<Timeline>> {
     let id = path.id(Missing::Anything)?;
-    let told = app.store.run(id.partition(), ReadTimeline { id: &id, tenant: &reader.tenant }).await?;
+    let told =
+        app.store.run(id.partition(), ReadTimeline { id: &id, tenant: &reader.tenant }).await?;
     let Told { place, body, size, record, attempted, at_ms, past } = told;
     let mut entries = past
         .iter()
@@ -96,7 +97,12 @@ fn tell(found: &Found, past: Vec<Past>) -> Vec<Event> {
     }
     match &found.state {
         At::Leased(_, lease) => {
-            events.push(claimed(lease.claimed, lease.attempt, &lease.worker, lease.trace_parent.clone()));
+            events.push(claimed(
+                lease.claimed,
+                lease.attempt,
+                &lease.worker,
+                lease.trace_parent.clone(),
+            ));
         }
         At::Done(terminal) => {
             if let Some(at) = terminal.claimed {

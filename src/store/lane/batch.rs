@@ -166,9 +166,13 @@ fn evalsha(sha: &str, root: &str, call: &Call, bytes: usize) -> Cmd {
     for (index, job) in call.jobs.iter().enumerate() {
         let Work::Item { args, .. } = &job.work else { continue };
         if index == 0 {
-            args.once().for_each(|arg| drop(cmd.arg(arg)));
+            args.once().for_each(|arg| {
+                cmd.arg(arg);
+            });
         }
-        args.each().for_each(|arg| drop(cmd.arg(arg)));
+        args.each().for_each(|arg| {
+            cmd.arg(arg);
+        });
     }
     cmd
 }
