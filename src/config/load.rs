@@ -79,7 +79,8 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     }
     let (problems, warnings) = reader.finish();
     settings.warnings = warnings;
-    settings.warnings.extend(settings.not_yet_supported());
+    let later = settings.not_yet_supported();
+    settings.warnings.extend(later.iter().map(|later| format!("{later}: it will not start")));
     if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Auth, Durability, Redis, RedisScheme, Tracing, Webhook};
+use super::{Auth, Durability, Problem, Redis, RedisScheme, Tracing, Webhook};
 use crate::model::{Command, TenantId};
 
 /// What a node runs with. Every value has passed its rule; nothing is looked up later.
@@ -55,22 +55,23 @@ impl Settings {
     }
 
     /// What these settings ask for and this version cannot do yet: a node refuses to start.
-    pub fn not_yet_supported(&self) -> Vec<String> {
-        let mut sentences = Vec::new();
+    pub fn not_yet_supported(&self) -> Vec<Problem> {
+        let refusal = |key: &str, value: &str, rule: &str| Problem {
+            key: key.to_owned(),
+            value: Some(value.to_owned()),
+            from: None,
+            rule: format!("this version of codeq can only use {rule}"),
+        };
+        let mut refused = Vec::new();
         if !matches!(self.redis.url.scheme(), RedisScheme::Plain | RedisScheme::Unix) {
-            sentences.push(format!(
-                "redis.url: this version of codeq cannot use {}:// yet, only redis:// and \
-                 redis+unix://",
-                self.redis.url.scheme().as_str()
-            ));
+            let url = self.redis.url.to_string();
+            refused.push(refusal("redis.url", &url, "redis:// and redis+unix://"));
         }
         if self.redis.durability != Durability::Async {
-            sentences.push(format!(
-                "redis.durability: this version of codeq cannot do {} yet, only async",
-                self.redis.durability.as_str()
-            ));
+            let durability = self.redis.durability.as_str();
+            refused.push(refusal("redis.durability", durability, "async"));
         }
-        sentences
+        refused
     }
 
     /// How many partitions the queue of this command lies on.
