@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::MetricsSettings;
-use crate::model::{Command, Partition};
+use crate::model::{Command, Partition, Partitions};
 use crate::script;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -13,7 +13,7 @@ script! {
     pub struct Label<'a> = "label", write, repeatable {
         once {}
         each { command: &'a str, spelling: &'a str, cap: u64 }
-    } -> Labelled { label: u16, spelling: String }
+    } -> #[expect(dead_code, reason = "the spelling is read with its neighbours")] Labelled { label: u16, spelling: String }
 }
 
 script! {
@@ -145,6 +145,29 @@ impl Labels {
     pub async fn all(&self, store: &Store) -> Result<Vec<String>, store::Error> {
         self.load(store, u16::MAX).await?;
         Ok(self.read().by_number.iter().map(|(spelling, _)| spelling.clone()).collect())
+    }
+
+    /// How many tasks of each label are ready, delayed, in progress and dead. One call per partition.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn depths(
+        &self,
+        store: &Store,
+        partitions: &Partitions,
+    ) -> Result<Vec<(String, [u64; 4])>, store::Error> {
+        let spellings = self.all(store).await?;
+        let labels = u16::try_from(spellings.len() - 1).unwrap_or(u16::MAX);
+        let counted = partitions.all().map(|partition| store.run(partition, Depths { labels }));
+        let mut sums: Vec<_> = spellings.into_iter().map(|spelling| (spelling, [0; 4])).collect();
+        for of_partition in futures_util::future::try_join_all(counted).await? {
+            for (at, number) in of_partition.numbers.into_iter().enumerate() {
+                if let Some((_, sum)) = sums.get_mut(at / 4) {
+                    sum[at % 4] += number;
+                }
+            }
+        }
+        Ok(sums)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {

@@ -9,6 +9,7 @@ mod wakes;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +18,7 @@ use crate::auth::Auth;
 use crate::config::Settings;
 use crate::model::{Command, Partition, Partitions, QueueName};
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogControl, Metrics};
 
 pub use labels::Labels;
 pub use rate_limit::{NotTaken, Scope};
@@ -47,6 +48,10 @@ pub struct Parts {
     pub waiters: Waiters,
     /// Reads that wait for a result.
     pub results: ResultWaiters,
+    /// What is written to the log.
+    pub log: LogControl,
+    /// Whether the store was looked at and may be used.
+    open: AtomicBool,
     /// Cancelled when the node drains: waits answer at once.
     pub draining: CancellationToken,
     /// Work that goes on behind an answer; the node waits for it when it stops.
@@ -61,6 +66,7 @@ impl App {
         auth: Auth,
         metrics: Metrics,
         partitions: Partitions,
+        log: LogControl,
         draining: CancellationToken,
     ) -> Self {
         Self(Arc::new(Parts {
@@ -72,9 +78,21 @@ impl App {
             auth,
             metrics,
             partitions,
+            log,
+            open: AtomicBool::new(false),
             draining,
             background: TaskTracker::new(),
         }))
+    }
+
+    /// Lets calls in: the store is one that this node may use.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Whether calls are let in.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 
     /// The rules by which failed attempts go on, as scripts take them.

@@ -32,7 +32,7 @@ pub struct Response {
 /// Answers as ever, deletes nothing.
 #[utoipa::path(post, path = "/admin/tasks/cleanup", tag = "admin",
     params(("tenant" = Option<String>, Query)), request_body(content = Option<Request>),
-    responses((status = 200, body = Response), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
 pub async fn cleanup(
     State(app): State<App>,
     admin: Admin,

@@ -68,7 +68,7 @@ const SPAN: u64 = 64;
 #[utoipa::path(post, path = "/admin/queues/{command}/dlq/requeue", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query)),
     request_body(content = Option<Request>),
-    responses((status = 200, body = Requeued), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Requeued), http::Refused), security(("bearer" = [])))]
 pub async fn requeue(
     State(app): State<App>,
     admin: Admin,
@@ -104,7 +104,7 @@ pub async fn requeue(
 #[utoipa::path(post, path = "/admin/queues/{command}/dlq/purge", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query)),
     request_body(content = Option<Request>),
-    responses((status = 200, body = Purged), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Purged), http::Refused), security(("bearer" = [])))]
 pub async fn purge(
     State(app): State<App>,
     admin: Admin,

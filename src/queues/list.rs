@@ -74,7 +74,7 @@ const MAX_CALLS: usize = 64;
 /// A page of tasks, oldest first.
 #[utoipa::path(get, path = "/admin/queues/{command}/tasks", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query), Ask),
-    responses((status = 200, body = Page<Task>), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Page<Task>), http::Refused), security(("bearer" = [])))]
 pub async fn tasks(
     State(app): State<App>,
     admin: Admin,

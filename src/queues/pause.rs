@@ -28,7 +28,7 @@ script! {
 /// While paused, claims answer empty.
 #[utoipa::path(post, path = "/admin/queues/{command}/pause", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query)),
-    responses((status = 200, body = Response), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
 pub async fn pause(
     State(app): State<App>,
     admin: Admin,
@@ -40,7 +40,7 @@ pub async fn pause(
 /// Waiting claims wake.
 #[utoipa::path(post, path = "/admin/queues/{command}/resume", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query)),
-    responses((status = 200, body = Response), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
 pub async fn resume(
     State(app): State<App>,
     admin: Admin,

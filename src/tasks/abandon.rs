@@ -40,7 +40,7 @@ script! {
 /// Gives a task back at once; the attempt is not counted.
 #[utoipa::path(post, path = "/tasks/{id}/abandon", tag = "worker", request_body(content = Option<Request>),
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = Response), http::Refused), security(("worker" = [])))]
+    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
 pub async fn abandon(
     State(app): State<App>,
     worker: Worker<scope::Abandon>,

@@ -22,7 +22,7 @@ script! {
 
 /// Cancels a task of the producer's tenant.
 #[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "producer", params(("id" = String, Path)),
-    responses((status = 200, body = Task), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Task), http::Refused), security(("bearer" = [])))]
 pub async fn cancel(
     State(app): State<App>,
     producer: Producer,
@@ -34,7 +34,7 @@ pub async fn cancel(
 /// Cancels a task.
 #[utoipa::path(delete, path = "/admin/tasks/{id}", tag = "admin",
     params(("id" = String, Path), ("tenant" = Option<String>, Query)),
-    responses((status = 200, body = Task), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Task), http::Refused), security(("bearer" = [])))]
 pub async fn cancel_as_admin(
     State(app): State<App>,
     admin: Admin,

@@ -88,7 +88,7 @@ const MAX_WAIT_SECONDS: i64 = 30;
 /// Takes a task; waits for one when asked to.
 #[utoipa::path(post, path = "/tasks/claim", tag = "worker", request_body(content = Option<Request>),
     responses((status = 200, body = Task), (status = 204, description = "Nothing to do"), http::Refused),
-    security(("worker" = [])))]
+    security(("bearer" = [])))]
 pub async fn claim(
     State(app): State<App>,
     worker: Worker<scope::Claim>,
@@ -106,7 +106,7 @@ pub async fn claim(
 /// Takes several tasks; waits for at least one when asked to.
 #[utoipa::path(post, path = "/tasks/claim/batch", tag = "worker", request_body = BatchRequest,
     responses((status = 200, body = BatchResponse), (status = 204, description = "Nothing to do"), http::Refused),
-    security(("worker" = [])))]
+    security(("bearer" = [])))]
 pub async fn claim_batch(
     State(app): State<App>,
     worker: Worker<scope::Claim>,

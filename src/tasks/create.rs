@@ -139,7 +139,7 @@ struct Created {
 /// Creates a task.
 #[utoipa::path(post, path = "/tasks", tag = "producer", request_body = Request,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as the field, which wins")),
-    responses((status = 202, body = Task), http::Refused), security(("producer" = [])))]
+    responses((status = 202, body = Task), http::Refused), security(("bearer" = [])))]
 pub async fn create(
     State(app): State<App>,
     producer: Producer,
@@ -167,7 +167,7 @@ pub async fn create(
 
 /// Creates up to 100 tasks, each on its own.
 #[utoipa::path(post, path = "/tasks/batch", tag = "producer", request_body = Batch,
-    responses((status = 200, body = BatchResponse), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = BatchResponse), http::Refused), security(("bearer" = [])))]
 pub async fn create_batch(
     State(app): State<App>,
     producer: Producer,

@@ -44,7 +44,7 @@ script! {
 /// Extends a lease.
 #[utoipa::path(post, path = "/tasks/{id}/heartbeat", tag = "worker", request_body(content = Option<Request>),
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = Response), http::Refused), security(("worker" = [])))]
+    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
 pub async fn heartbeat(
     State(app): State<App>,
     worker: Worker<scope::Heartbeat>,

@@ -25,3 +25,6 @@ fn cut(text: &str) -> &str {
         false => text,
     }
 }
+
+#[cfg(test)]
+mod tests;

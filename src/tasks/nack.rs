@@ -60,7 +60,7 @@ impl Nacked {
 /// Gives a task back for later.
 #[utoipa::path(post, path = "/tasks/{id}/nack", tag = "worker", request_body(content = Option<Request>),
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = Response), http::Refused), security(("worker" = [])))]
+    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
 pub async fn nack(
     State(app): State<App>,
     worker: Worker<scope::Nack>,

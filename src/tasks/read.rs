@@ -38,7 +38,7 @@ const SAFETY_POLL: Duration = Duration::from_secs(2);
 
 /// A task, wherever it is.
 #[utoipa::path(get, path = "/tasks/{id}", tag = "read", params(("id" = String, Path)),
-    responses((status = 200, body = Task), http::Refused), security(("producer" = []), ("worker" = [])))]
+    responses((status = 200, body = Task), http::Refused), security(("bearer" = [])))]
 pub async fn read(
     State(app): State<App>,
     reader: Reader,
@@ -50,7 +50,7 @@ pub async fn read(
 
 /// A task's result; waits for it when asked to.
 #[utoipa::path(get, path = "/tasks/{id}/result", tag = "read", params(("id" = String, Path), Wait),
-    responses((status = 200, body = TaskResult), http::Refused), security(("producer" = []), ("worker" = [])))]
+    responses((status = 200, body = TaskResult), http::Refused), security(("bearer" = [])))]
 pub async fn result(
     State(app): State<App>,
     reader: Reader,

@@ -133,7 +133,7 @@ struct Verdict {
 /// Ends a task.
 #[utoipa::path(post, path = "/tasks/{id}/result", tag = "worker", request_body = Request,
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = ResultRecord), http::Refused), security(("worker" = [])))]
+    responses((status = 200, body = ResultRecord), http::Refused), security(("bearer" = [])))]
 pub async fn submit(
     State(app): State<App>,
     worker: Worker<scope::Result>,
@@ -150,7 +150,7 @@ pub async fn submit(
 
 /// Ends up to 100 tasks, each on its own.
 #[utoipa::path(post, path = "/tasks/batch/results", tag = "worker", request_body = Batch,
-    responses((status = 200, body = BatchResponse), http::Refused), security(("worker" = [])))]
+    responses((status = 200, body = BatchResponse), http::Refused), security(("bearer" = [])))]
 pub async fn submit_batch(
     State(app): State<App>,
     worker: Worker<scope::Result>,

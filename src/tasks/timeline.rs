@@ -64,7 +64,7 @@ script! {
 
 /// The story of a task.
 #[utoipa::path(get, path = "/tasks/{id}/timeline", tag = "read", params(("id" = String, Path)),
-    responses((status = 200, body = Timeline), http::Refused), security(("producer" = []), ("worker" = [])))]
+    responses((status = 200, body = Timeline), http::Refused), security(("bearer" = [])))]
 pub async fn timeline(
     State(app): State<App>,
     reader: Reader,

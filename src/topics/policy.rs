@@ -83,7 +83,7 @@ const HEAD: usize = 1 + 2 + 4 + 4;
 #[utoipa::path(put, path = "/admin/topics/{name}", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query)), request_body = Policy,
     responses((status = 201, body = Topic), (status = 200, body = Topic), http::Refused),
-    security(("producer" = [])))]
+    security(("bearer" = [])))]
 pub async fn put(
     State(app): State<App>,
     admin: Admin,
@@ -117,7 +117,7 @@ pub async fn put(
 /// The stored policy.
 #[utoipa::path(get, path = "/admin/topics/{name}", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query)),
-    responses((status = 200, body = Topic), http::Refused), security(("producer" = [])))]
+    responses((status = 200, body = Topic), http::Refused), security(("bearer" = [])))]
 pub async fn get(
     State(app): State<App>,
     admin: Admin,
@@ -136,7 +136,7 @@ pub async fn get(
 #[utoipa::path(delete, path = "/admin/topics/{name}", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query), Deletion),
     responses((status = 204, description = "There is none now"), http::Refused),
-    security(("producer" = [])))]
+    security(("bearer" = [])))]
 pub async fn delete(
     State(app): State<App>,
     admin: Admin,

@@ -1,0 +1,323 @@
+//! The composition root: settings become a node that listens, sweeps and stops in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::auth::Auth;
+use crate::config::{self, Settings};
+use crate::diagnostics::{CommandDepth, Health, Probes, Profiler, Readiness, RedisFacts, Scraper};
+use crate::http::{self, ServerLimits};
+use crate::model::Partitions;
+use crate::store::{self, Store};
+use crate::telemetry::{self, Metrics, Telemetry};
+use crate::{diagnostics, routes, sweeper};
+
+/// Runs a node until SIGTERM or SIGINT, and stops it in order. A second signal ends it at once.
+///
+/// # Errors
+/// When a port cannot be opened, telemetry cannot start as configured, or the store is one that
+/// this node must not use.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let telemetry = telemetry::start(telemetry_options(&settings), &metrics)?;
+    let outcome = Box::pin(run_within(settings, metrics, &telemetry)).await;
+    if let Err(error) = &outcome {
+        tracing::error!(
+            target: "codeq::node", category = "system", event = "node.failed",
+            error.message = format!("{error:#}"), "the node cannot go on"
+        );
+    }
+    telemetry.shutdown().await;
+    outcome
+}
+
+async fn run_within(
+    settings: Settings,
+    metrics: Metrics,
+    telemetry: &Telemetry,
+) -> anyhow::Result<()> {
+    let address = SocketAddr::new(settings.bind_addr, settings.port);
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (PORT, BIND_ADDR)"))?;
+    let address = listener.local_addr()?;
+    let shutdown = settings.shutdown.clone();
+
+    let node = Node::assemble(settings, metrics, telemetry)?;
+    node.open_profiles().await?;
+    let app = node.app.clone();
+    tracing::info!(
+        target: "codeq::node", category = "system", event = "node.started",
+        address = %address, partitions = app.partitions.count(), "node started"
+    );
+    let router = routes::router(app.clone(), node.probes.clone());
+    let close = CancellationToken::new();
+    let mut serving =
+        tokio::spawn(http::serve(listener, router, ServerLimits::default(), close.clone()));
+    let mut background = node.start();
+
+    let failed = tokio::select! {
+        signal = stop_signal() => {
+            signal?;
+            None
+        }
+        failure = &mut background => Some(failure),
+    };
+    tokio::spawn(exit_on_second_signal());
+    tracing::info!(
+        target: "codeq::node", category = "system", event = "node.draining", "node is draining"
+    );
+    // Readiness turns at once and waits answer; the port stays open so that balancers notice.
+    app.draining.cancel();
+    let orderly = async {
+        if failed.is_none() {
+            tokio::time::sleep(shutdown.delay).await;
+        }
+        close.cancel();
+        let _ = (&mut serving).await;
+        // What connections left behind, tasks given back above all, still needs the store.
+        app.background.close();
+        app.background.wait().await;
+        node.stop.cancel();
+        node.loops.close();
+        node.loops.wait().await;
+    };
+    if tokio::time::timeout(shutdown.drain, orderly).await.is_err() {
+        serving.abort();
+        tracing::warn!(
+            target: "codeq::node", category = "system", event = "node.cut_off",
+            "requests that did not end in time were cut off"
+        );
+    }
+    tracing::info!(
+        target: "codeq::node", category = "system", event = "node.stopped", "node stopped"
+    );
+    failed.map_or(Ok(()), |failure| Err(failure.unwrap_or_else(|lost| anyhow::anyhow!(lost))))
+}
+
+/// A node that does not run yet.
+struct Node {
+    app: App,
+    probes: Probes,
+    loops: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Node {
+    fn assemble(
+        settings: Settings,
+        metrics: Metrics,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<Self> {
+        let partitions = Partitions::new(&settings.redis.key_prefix, settings.partitions);
+        let options = store::Options::new(&settings.redis).map_err(anyhow::Error::msg)?;
+        let store = Store::new(options, partitions.clone(), metrics.clone());
+        let auth = Auth::new(&settings, metrics.clone())?;
+        let draining = CancellationToken::new();
+        let app = App::new(
+            Arc::new(settings),
+            store,
+            auth,
+            metrics.clone(),
+            partitions,
+            telemetry.log.clone(),
+            draining.clone(),
+        );
+        let readiness = Readiness::new(draining, &metrics);
+        let (asked, counted) = (app.clone(), app.clone());
+        let health =
+            Health::new(readiness.clone(), metrics.clone(), telemetry.exporting.clone(), move || {
+                redis_facts(asked.store.clone())
+            });
+        let scraper = Scraper::new(metrics, move || depths(counted.clone()));
+        Ok(Self {
+            app,
+            probes: Probes { readiness, health, scraper },
+            loops: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Starts what runs beside requests. The returned task ends only when the node must not go on.
+    fn start(&self) -> tokio::task::JoinHandle<anyhow::Error> {
+        let Self { app, probes, loops, stop } = self;
+        let pinged = app.clone();
+        let watch = probes.readiness.watch(move || {
+            let app = pinged.clone();
+            async move { if app.is_open() { app.store.ping().await } else { Err(store::Error::Unavailable) } }
+        });
+        loops.spawn(watch.run(app.draining.clone()));
+        loops.spawn(app.auth.clone().run(stop.clone()));
+        let (opened, tracker, token) = (app.clone(), loops.clone(), stop.clone());
+        tokio::spawn(async move {
+            if let Err(refused) = open_store(&opened).await {
+                return refused;
+            }
+            let (swept, woken) = (opened.clone(), opened);
+            let stopped = token.clone();
+            tracker.spawn(supervise("sweeper", token.clone(), move || {
+                sweeper::run(swept.clone(), stopped.clone())
+            }));
+            let stopped = token.clone();
+            tracker.spawn(supervise("wake", token, move || {
+                woken.clone().run_wakes(stopped.clone())
+            }));
+            std::future::pending().await
+        })
+    }
+
+    async fn open_profiles(&self) -> anyhow::Result<()> {
+        let Some(address) = self.app.settings.pprof else { return Ok(()) };
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} (CODEQ_PPROF_ADDR)"))?;
+        let profiler = Profiler::new(&instance());
+        self.loops.spawn(diagnostics::serve_profiles(listener, profiler, self.stop.clone()));
+        Ok(())
+    }
+}
+
+/// Waits for the store, then looks at what it is. Until then calls answer `503`: a node that counts
+/// partitions differently would put tasks where no other finds them.
+async fn open_store(app: &App) -> Result<(), anyhow::Error> {
+    loop {
+        app.store.up().await;
+        match app.store.check().await {
+            Ok(findings) => {
+                for finding in &findings.0 {
+                    tracing::warn!(
+                        target: "codeq::store", category = "system", event = "config.warning",
+                        finding = %finding, "the store could be safer"
+                    );
+                }
+                if findings.are_dangerous() && app.settings.env.is_production() {
+                    anyhow::bail!("the store is not fit for production: {}", findings.0[0]);
+                }
+                app.open();
+                return Ok(());
+            }
+            Err(error @ store::Error::WrongLayout { .. }) => return Err(error.into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// Runs a loop; one that panics is started again.
+async fn supervise<F, R>(kind: &'static str, stop: CancellationToken, run: F)
+where
+    F: Fn() -> R,
+    R: Future<Output = ()> + Send + 'static,
+{
+    while tokio::spawn(run()).await.is_err() && !stop.is_cancelled() {
+        tracing::error!(
+            target: "codeq::node", category = "system", event = "loop.restarted", kind,
+            "a background loop panicked and was started again"
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn redis_facts(store: Store) -> Result<RedisFacts, String> {
+    let latency = store.ping().await.map_err(|error| error.to_string())?;
+    let status = store.pool().status();
+    let idle = status.available;
+    let mut facts = RedisFacts {
+        latency,
+        connections: Some([status.size.saturating_sub(idle), idle, status.max_size]),
+        ..RedisFacts::default()
+    };
+    if let Ok(mut connection) = store.pool().get().await {
+        let info = redis::cmd("INFO").query_async(&mut connection).await;
+        facts.info = info.unwrap_or_default();
+    }
+    Ok(facts)
+}
+
+async fn depths(app: App) -> Result<Vec<CommandDepth>, store::Error> {
+    let counted = app.labels.depths(&app.store, &app.partitions).await?;
+    Ok(counted
+        .into_iter()
+        .map(|(label, [ready, delayed, in_progress, dlq])| CommandDepth {
+            label,
+            ready,
+            delayed,
+            in_progress,
+            dlq,
+            subscriptions: 0,
+        })
+        .collect())
+}
+
+async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn exit_on_second_signal() {
+    if stop_signal().await.is_ok() {
+        std::process::exit(1);
+    }
+}
+
+/// Who this node is, in lines and spans: the host's name, in a pod the pod's.
+fn instance() -> String {
+    std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "codeq".to_owned())
+}
+
+fn telemetry_options(settings: &Settings) -> telemetry::Options {
+    use telemetry::log::{Format, Identity, LogLevels};
+    use telemetry::trace::{self, Exporter, Protocol, Sampling};
+    let log = &settings.log;
+    let tracing = &settings.tracing;
+    let level = log.level.as_str().to_lowercase();
+    telemetry::Options {
+        identity: Identity { env: settings.env.as_str().to_owned(), instance: instance() },
+        format: match log.format {
+            config::LogFormat::Json => Format::Json,
+            config::LogFormat::Text => Format::Text,
+        },
+        levels: LogLevels::new(&level, log.filters.as_deref().unwrap_or_default())
+            .or_else(|_| LogLevels::new(&level, ""))
+            .expect("a level by its own name"),
+        task_sample_ratio: log.task_sample_ratio,
+        tracing: trace::Options {
+            enabled: tracing.enabled,
+            service_name: tracing.service_name.clone(),
+            exporter: match tracing.exporter {
+                config::TraceExporter::Otlp => Exporter::Otlp {
+                    url: tracing.endpoint.url.clone(),
+                    protocol: match tracing.protocol {
+                        config::OtlpProtocol::Grpc => Protocol::Grpc,
+                        config::OtlpProtocol::HttpProtobuf => Protocol::HttpProtobuf,
+                    },
+                },
+                config::TraceExporter::Console => Exporter::Console,
+                config::TraceExporter::None => Exporter::None,
+            },
+            sampling: Sampling {
+                parent_based: tracing.sampler.parent_based,
+                ratio: tracing.sampler.ratio,
+            },
+            propagate_trace_context: tracing.propagate_trace_context,
+            propagate_baggage: tracing.propagate_baggage,
+        },
+    }
+}
