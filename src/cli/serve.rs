@@ -24,11 +24,11 @@ pub async fn run(file: Option<PathBuf>) -> anyhow::Result<()> {
 
 /// Not by doing something weaker instead: who asks for `synced` must not get `async`.
 fn refuse_what_comes_later(settings: &Settings) -> Result<(), Problems> {
-    let sentences = settings.not_yet_supported();
-    if sentences.is_empty() {
+    let problems = settings.not_yet_supported();
+    if problems.is_empty() {
         return Ok(());
     }
-    Err(Problems(sentences))
+    Err(Problems { problems, warnings: Vec::new() })
 }
 
 async fn start(settings: Settings) -> anyhow::Result<()> {

@@ -163,7 +163,7 @@ impl Layers {
     /// What of a table of the file has a key of ours; the rest is reported.
     fn known(&mut self, head: &str, table: Map<String, Value>, file: &str) -> Map<String, Value> {
         let mut known = Map::new();
-        for (part, value) in table {
+        for (part, value) in in_order(table) {
             let name = if head.is_empty() { part.clone() } else { format!("{head}.{part}") };
             if KEYS.iter().any(|key| key.name == name) {
                 if !is_empty(&value) {
@@ -196,7 +196,7 @@ impl Layers {
         if let ValueKind::Table(inner) = value.kind {
             let section = keys::nearest(name).filter(|near| KEYS.iter().all(|k| k.name != *near));
             if section.is_none() && !inner.is_empty() && !name.contains('.') {
-                for (part, value) in inner {
+                for (part, value) in in_order(inner) {
                     self.unknown(&format!("{name}.{part}"), value, file);
                 }
                 return;
@@ -248,6 +248,11 @@ impl Layers {
             }
         }
     }
+}
+
+/// The same messages in the same order every time.
+pub(super) fn in_order(table: Map<String, Value>) -> BTreeMap<String, Value> {
+    table.into_iter().collect()
 }
 
 /// Values under keys, for the `config` crate to lay over others.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ::config::ValueKind;
 use tracing_subscriber::EnvFilter;
 
-use super::layers::Sources;
+use super::layers::{Sources, in_order};
 use super::read::{Reader, quoted, truth};
 use super::report::Problems;
 use super::{
@@ -81,7 +81,10 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     settings.warnings = warnings;
     let later = settings.not_yet_supported();
     settings.warnings.extend(later.iter().map(|later| format!("{later}: it will not start")));
-    if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+    if problems.is_empty() {
+        return Ok(settings);
+    }
+    Err(Problems { problems, warnings: settings.warnings })
 }
 
 fn read_env(r: &mut Reader<'_>) -> Env {
@@ -114,7 +117,7 @@ fn spread(r: &mut Reader<'_>, partitions: u16) -> BTreeMap<String, u16> {
         return BTreeMap::new();
     };
     let mut spread = BTreeMap::new();
-    for (name, value) in table {
+    for (name, value) in in_order(table) {
         let key = format!("spread.{name}");
         let number = match value.kind {
             ValueKind::I64(number) => u16::try_from(number).ok(),

@@ -8,6 +8,8 @@ mod docs;
 mod keys;
 mod layers;
 mod load;
+mod otlp;
+mod provider;
 mod read;
 mod redis;
 mod report;

@@ -28,14 +28,20 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong with the settings, so that nobody has to repair one line per start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    /// What must be repaired.
+    pub problems: Vec<Problem>,
+    /// What works but an operator should know.
+    pub warnings: Vec<String>,
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.len() {
+        match self.problems.len() {
             1 => f.write_str("1 problem in the settings:")?,
             n => write!(f, "{n} problems in the settings:")?,
         }
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning: {warning}"))
     }
 }
