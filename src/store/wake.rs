@@ -17,7 +17,7 @@ use super::link::{Broken, Link, Live, State};
 use crate::model::{Partition, Partitions};
 
 /// How long a node stays subscribed after its last waiter left: waiters come and go.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
 /// A message is sent at most once in so long; what is said again meanwhile is sent at its end.
 const QUIET: Duration = Duration::from_millis(2);
 /// How often a subscribed connection is asked whether it is still alive.

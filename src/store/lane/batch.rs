@@ -66,9 +66,8 @@ impl Call {
         let What::Script { script: mine, partition: here, alone, .. } = &self.what else {
             return false;
         };
-        let same_place = *here == *partition && std::ptr::addr_eq(*mine, *script)
-            || *here == *partition && mine.name == script.name;
-        same_place && !alone && !job.alone && self.shared_with(args)
+        let same_script = here == partition && mine.name == script.name;
+        same_script && !alone && !job.alone && self.shared_with(args)
     }
 
     fn shared_with(&self, args: &crate::store::Args) -> bool {
@@ -156,23 +155,23 @@ fn known<'a>(scripts: &'a mut Scripts, script: &'static Called) -> &'a Known {
 }
 
 fn evalsha(sha: &str, root: &str, call: &Call, bytes: usize) -> Cmd {
-    let args = |job: &Box<Job>| match &job.work {
+    let arguments = call.jobs.iter().map(|job| match &job.work {
         Work::Item { args, .. } => args.count(),
         Work::Command { .. } => 0,
-    };
-    let count = 4 + call.jobs.iter().map(args).sum::<usize>();
+    });
+    let count = 4 + arguments.sum::<usize>();
     let mut cmd = Cmd::with_capacity(count, 64 + root.len() + bytes);
     cmd.arg("EVALSHA").arg(sha).arg("1").arg(root);
     for (index, job) in call.jobs.iter().enumerate() {
         let Work::Item { args, .. } = &job.work else { continue };
         if index == 0 {
-            args.once().for_each(|arg| {
+            for arg in args.once() {
                 cmd.arg(arg);
-            });
+            }
         }
-        args.each().for_each(|arg| {
+        for arg in args.each() {
             cmd.arg(arg);
-        });
+        }
     }
     cmd
 }

@@ -11,6 +11,8 @@
 //! What is held goes before what is queued. A job leaves only with an answer, and the rule for
 //! that answer is in [`Job::fail`]: once its outcome is unknown, nothing says "nothing was done".
 
+#![expect(clippy::vec_box, reason = "a job moves often, from queue to batch to flight and back")]
+
 mod batch;
 mod flight;
 mod job;
@@ -83,6 +85,12 @@ impl Lane {
         };
         tokio::spawn(runner.run());
         Self { queue, waiting_bytes, link, metrics }
+    }
+
+    /// How many jobs wait to be sent.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     /// The link below.

@@ -1,6 +1,10 @@
 //! Against a real Redis: each test has its own.
 
+mod checking;
+mod faults;
 mod gathering;
+mod proxy;
+mod waking;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,8 +106,4 @@ async fn eventually(what: &str, mut fact: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never: {what}");
-}
-
-fn shared(store: &Store) -> Arc<Store> {
-    Arc::new(store.clone())
 }
