@@ -1,1 +1,15 @@
-//! What operators ask a node.
+//! What operators ask a node: is it alive, is it ready, how is it, what has it counted, where does
+//! its time go.
+//!
+//! Nothing here needs a token, so no answer holds a secret, a host or a tenant.
+
+mod health;
+mod pprof;
+mod readiness;
+mod resources;
+mod scrape;
+
+pub use health::{Health, Probes, RedisFacts, Report, Status, routes};
+pub use pprof::{Profiler, serve_profiles};
+pub use readiness::{Readiness, Watch};
+pub use scrape::{CommandDepth, Scraper};

@@ -1,0 +1,281 @@
+//! Probes and the report: `/healthz`, `/readyz`, `/health` and their other names.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::readiness::Readiness;
+use super::resources::Resources;
+use super::scrape::Scraper;
+use crate::telemetry::Metrics;
+use crate::telemetry::trace::Exporting;
+
+/// The longest that the report waits for the store.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A store that takes longer than this is slow.
+const SLOW: Duration = Duration::from_millis(100);
+/// A sweeper that has not come round for this long is stuck.
+const STALE_SECONDS: f64 = 30.0;
+
+/// How something is; the worst one is how the node is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Healthy,
+    /// It works, but somebody should look.
+    Degraded,
+    /// It does not work.
+    Unhealthy,
+}
+
+/// What is known about Redis; every field that could not be learned is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct RedisFacts {
+    /// Time of one ping.
+    pub latency: Duration,
+    /// The reply of `INFO`, as it came.
+    pub info: String,
+    /// Pool: connections in use, idle and at most.
+    pub connections: Option<[usize; 3]>,
+}
+
+type Asked = Pin<Box<dyn Future<Output = Result<RedisFacts, String>> + Send>>;
+
+/// Where the report gets its facts. Cheap to clone.
+#[derive(Clone)]
+pub struct Health {
+    readiness: Readiness,
+    metrics: Metrics,
+    exporting: Exporting,
+    redis: Arc<dyn Fn() -> Asked + Send + Sync>,
+    started: Instant,
+}
+
+impl Health {
+    /// `redis` asks the store; an error's text is for operators and names no host.
+    pub fn new<F, R>(readiness: Readiness, metrics: Metrics, exporting: Exporting, redis: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<RedisFacts, String>> + Send + 'static,
+    {
+        let redis = Arc::new(move || Box::pin(redis()) as Asked);
+        Self { readiness, metrics, exporting, redis, started: Instant::now() }
+    }
+
+    /// Asks everything once.
+    pub async fn report(&self) -> Report {
+        let redis = match timeout(PATIENCE, (self.redis)()).await {
+            Ok(Ok(facts)) => RedisCheck::of(&facts),
+            Ok(Err(error)) => RedisCheck::failed(error),
+            Err(_) => RedisCheck::failed("no answer within two seconds".to_owned()),
+        };
+        let uptime = self.started.elapsed();
+        let checks = Checks {
+            redis,
+            sweeper: SweeperCheck::of(self.metrics.sweep_last_success.get(), uptime),
+            resources: ResourcesCheck::of(Resources::now()),
+            telemetry: TelemetryCheck::of(&self.exporting),
+        };
+        Report {
+            status: checks.worst(),
+            timestamp: format!("{:.3}", jiff::Timestamp::now()),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: uptime.as_secs(),
+            draining: self.readiness.is_draining(),
+            checks,
+        }
+    }
+}
+
+/// The document of `GET /health`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The worst of the checks.
+    pub status: Status,
+    timestamp: String,
+    version: &'static str,
+    uptime_seconds: u64,
+    /// The node takes no more work.
+    pub draining: bool,
+    checks: Checks,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Checks {
+    redis: RedisCheck,
+    sweeper: SweeperCheck,
+    resources: ResourcesCheck,
+    telemetry: TelemetryCheck,
+}
+
+impl Checks {
+    fn worst(&self) -> Status {
+        self.redis
+            .status
+            .max(self.sweeper.status)
+            .max(self.resources.status)
+            .max(self.telemetry.status)
+    }
+}
+
+macro_rules! check {
+    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        #[derive(Clone, Debug, Serialize)]
+        struct $name {
+            status: Status,
+            $(#[serde(skip_serializing_if = "Option::is_none")] $field: Option<$type>,)*
+        }
+    };
+}
+
+check!(RedisCheck {
+    error: String,
+    latency_ms: f64,
+    role: String,
+    connections_in_use: usize,
+    connections_idle: usize,
+    connections_max: usize,
+    memory_used_bytes: u64,
+    memory_max_bytes: u64,
+    maxmemory_policy: String,
+    aof: bool,
+    replicas: u64,
+    replication_lag_seconds: u64,
+});
+check!(SweeperCheck { last_success_seconds: f64 });
+check!(ResourcesCheck { memory_bytes: u64, memory_limit_bytes: u64, open_fds: u64, max_fds: u64 });
+check!(TelemetryCheck { exporting: bool });
+
+impl RedisCheck {
+    fn of(facts: &RedisFacts) -> Self {
+        let text = |key: &str| {
+            let of_key = |line: &str| line.strip_prefix(key)?.strip_prefix(':').map(str::to_owned);
+            facts.info.lines().find_map(of_key)
+        };
+        let number = |key: &str| text(key).and_then(|value| value.trim().parse::<u64>().ok());
+        let slow = facts.latency > SLOW;
+        Self {
+            status: if slow { Status::Degraded } else { Status::Healthy },
+            error: slow.then(|| "slow".to_owned()),
+            latency_ms: Some((facts.latency.as_secs_f64() * 1e6).round() / 1e3),
+            role: text("role"),
+            connections_in_use: facts.connections.map(|[in_use, ..]| in_use),
+            connections_idle: facts.connections.map(|[_, idle, _]| idle),
+            connections_max: facts.connections.map(|[.., most]| most),
+            memory_used_bytes: number("used_memory"),
+            memory_max_bytes: number("maxmemory").filter(|most| *most > 0),
+            maxmemory_policy: text("maxmemory_policy"),
+            aof: number("aof_enabled").map(|on| on == 1),
+            replicas: number("connected_slaves"),
+            replication_lag_seconds: number("master_last_io_seconds_ago")
+                .or_else(|| text("slave0").and_then(|replica| lag(&replica))),
+        }
+    }
+
+    fn failed(error: String) -> Self {
+        let nothing = RedisFacts::default();
+        let unknown = Self::of(&nothing);
+        Self { status: Status::Unhealthy, error: Some(error), latency_ms: None, ..unknown }
+    }
+}
+
+/// `ip=…,port=…,state=online,offset=…,lag=1` → 1.
+fn lag(replica: &str) -> Option<u64> {
+    replica.split(',').find_map(|part| part.trim().strip_prefix("lag="))?.parse().ok()
+}
+
+impl SweeperCheck {
+    /// `last` in Unix seconds, 0 before the first sweep.
+    fn of(last: f64, uptime: Duration) -> Self {
+        let now = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
+        let ago = (last > 0.0).then(|| (now - last).max(0.0));
+        let stale = ago.unwrap_or(uptime.as_secs_f64()) > STALE_SECONDS;
+        let status = if stale { Status::Degraded } else { Status::Healthy };
+        Self { status, last_success_seconds: ago.map(|ago| (ago * 1e3).round() / 1e3) }
+    }
+}
+
+impl ResourcesCheck {
+    fn of(resources: Resources) -> Self {
+        let scarce = resources.is_scarce();
+        let Resources { memory_bytes, memory_limit_bytes, open_fds, max_fds } = resources;
+        let status = if scarce { Status::Degraded } else { Status::Healthy };
+        Self { status, memory_bytes, memory_limit_bytes, open_fds, max_fds }
+    }
+}
+
+impl TelemetryCheck {
+    fn of(exporting: &Exporting) -> Self {
+        // A lost collector never makes the node worse than degraded.
+        let failing = exporting.is_failing();
+        let status = if failing { Status::Degraded } else { Status::Healthy };
+        Self { status, exporting: Some(exporting.is_on() && !failing) }
+    }
+}
+
+/// What the routes without a token answer from.
+#[derive(Clone)]
+pub struct Probes {
+    /// For `/readyz`.
+    pub readiness: Readiness,
+    /// For `/health`.
+    pub health: Health,
+    /// For `/metrics`.
+    pub scraper: Scraper,
+}
+
+/// The probes under all their names, the report and the scrape. None needs a token.
+pub fn routes<S: Clone + Send + Sync + 'static>(probes: Probes) -> Router<S> {
+    let Probes { readiness, health, scraper } = probes;
+    let mut router = Router::new();
+    for path in ["/healthz", "/health/live"] {
+        router = router.route(path, get(live));
+    }
+    for path in ["/readyz", "/ready", "/health/ready"] {
+        router = router.route(path, get(ready).with_state(readiness.clone()));
+    }
+    router
+        .route("/health", get(report).with_state(health))
+        .route("/metrics", get(metrics).with_state(scraper))
+}
+
+/// The process runs; Redis has no say in it, or a lost Redis would restart every node.
+async fn live() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+async fn ready(State(readiness): State<Readiness>) -> Response {
+    if readiness.is_ready() {
+        return Json(json!({ "status": "ok" })).into_response();
+    }
+    let status = if readiness.is_draining() { "draining" } else { "unready" };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": status }))).into_response()
+}
+
+async fn report(State(health): State<Health>) -> Response {
+    let report = health.report().await;
+    let code = if report.status == Status::Unhealthy || report.draining {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    (code, Json(report)).into_response()
+}
+
+async fn metrics(State(scraper): State<Scraper>) -> Response {
+    scraper.answer().await
+}
+
+#[cfg(test)]
+mod tests;

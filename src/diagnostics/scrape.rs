@@ -1,0 +1,303 @@
+//! `GET /metrics`: what this node has counted, and how full the queues are.
+//!
+//! The depths come from the store and are read only when somebody scrapes: at most for two seconds,
+//! and once a second however many scrapers come. While the store is away those series are absent,
+//! and everything else is served.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGaugeVec, Opts, TEXT_FORMAT};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Declared, depth};
+
+/// The longest that a scrape waits for the store.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one reading serves every scraper.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How many tasks a command has, over all tenants and partitions.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CommandDepth {
+    /// The label of the metric; several queues may share one.
+    pub label: String,
+    /// Waiting for a worker.
+    pub ready: u64,
+    /// Waiting for their time.
+    pub delayed: u64,
+    /// With a worker.
+    pub in_progress: u64,
+    /// Dead letters.
+    pub dlq: u64,
+    /// Unexpired subscriptions.
+    pub subscriptions: u64,
+}
+
+type Read = Pin<Box<dyn Future<Output = Result<Vec<CommandDepth>, String>> + Send>>;
+type Snapshot = Arc<RwLock<Vec<CommandDepth>>>;
+
+/// Answers scrapes. Cheap to clone.
+#[derive(Clone)]
+pub struct Scraper {
+    metrics: Metrics,
+    read: Arc<dyn Fn() -> Read + Send + Sync>,
+    snapshot: Snapshot,
+    /// When the snapshot was last refreshed, with or without success; also lets one read at a time.
+    refreshed: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Scraper {
+    /// `read` asks the store for the depths. One scraper per [`Metrics`].
+    ///
+    /// # Panics
+    /// When these metrics have a scraper already.
+    pub fn new<F, R, E>(metrics: Metrics, read: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Vec<CommandDepth>, E>> + Send + 'static,
+        E: std::fmt::Display,
+    {
+        let snapshot = Snapshot::default();
+        metrics
+            .registry()
+            .register(Box::new(Depths::new(snapshot.clone())))
+            .expect("the depths are collected by one scraper");
+        let read = move || {
+            let read = read();
+            Box::pin(async move { read.await.map_err(|error| error.to_string()) }) as Read
+        };
+        Self { metrics, read: Arc::new(read), snapshot, refreshed: Arc::default() }
+    }
+
+    /// The whole answer to `GET /metrics`.
+    pub async fn answer(&self) -> Response {
+        self.refresh().await;
+        let metrics = self.metrics.clone();
+        // Thousands of series take milliseconds to write: not on a thread that serves requests.
+        match tokio::task::spawn_blocking(move || metrics.text()).await {
+            Ok(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                    Ok(Ok(_)) => String::new(),
+                };
+                tracing::error!(
+                    category = "system",
+                    event = "scrape.failed",
+                    error.message = error,
+                    "metrics could not be written"
+                );
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    }
+
+    /// Reads the depths unless somebody just did.
+    async fn refresh(&self) {
+        let mut refreshed = self.refreshed.lock().await;
+        if refreshed.is_some_and(|at| at.elapsed() < FRESH) {
+            return;
+        }
+        let began = Instant::now();
+        let read = match timeout(PATIENCE, (self.read)()).await {
+            Ok(read) => read,
+            Err(_) => Err("no answer within two seconds".to_owned()),
+        };
+        let success = read.is_ok();
+        let depths = read.unwrap_or_else(|error| {
+            tracing::debug!(
+                category = "debug",
+                event = "scrape.store_away",
+                error.message = error,
+                "the queues could not be read for a scrape"
+            );
+            Vec::new()
+        });
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = depths;
+        self.metrics.scrape_collector_success.set(if success { 1.0 } else { 0.0 });
+        self.metrics.scrape_collector_duration.set(began.elapsed().as_secs_f64());
+        *refreshed = Some(Instant::now());
+    }
+}
+
+/// The gauges over the snapshot.
+struct Depths {
+    snapshot: Snapshot,
+    descriptions: Vec<Desc>,
+}
+
+impl Depths {
+    fn new(snapshot: Snapshot) -> Self {
+        let descriptions = depth::ALL
+            .iter()
+            .flat_map(|declared| gauge(declared).desc().into_iter().cloned().collect::<Vec<_>>())
+            .collect();
+        Self { snapshot, descriptions }
+    }
+}
+
+fn gauge(declared: &Declared) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(declared.name, declared.help), declared.labels)
+        .expect("the catalog declares valid names")
+}
+
+impl Collector for Depths {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        // Commands beyond the cap share a label, and a series may come only once.
+        let mut by_label: BTreeMap<&str, [u64; 5]> = BTreeMap::new();
+        for CommandDepth { label, ready, delayed, in_progress, dlq, subscriptions } in &*snapshot {
+            let sums = by_label.entry(label).or_default();
+            for (sum, more) in
+                sums.iter_mut().zip([ready, delayed, in_progress, dlq, subscriptions])
+            {
+                *sum += more;
+            }
+        }
+        let (queues, dead) = (gauge(&depth::QUEUE), gauge(&depth::DLQ));
+        let subscribed = gauge(&depth::SUBSCRIPTIONS);
+        let shown = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (label, [ready, delayed, in_progress, dlq, subscriptions]) in by_label {
+            let states = [
+                ("ready", ready),
+                ("delayed", delayed),
+                ("in_progress", in_progress),
+                ("dlq", dlq),
+            ];
+            for (state, count) in states {
+                queues.with_label_values(&[label, state]).set(shown(count));
+            }
+            dead.with_label_values(&[label]).set(shown(dlq));
+            subscribed.with_label_values(&[label]).set(shown(subscriptions));
+        }
+        [queues, dead, subscribed].iter().flat_map(Collector::collect).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn text(scraper: &Scraper) -> String {
+        let answer = scraper.answer().await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/plain; version=0.0.4");
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    fn render() -> CommandDepth {
+        CommandDepth {
+            label: "render".into(),
+            ready: 3,
+            delayed: 2,
+            in_progress: 1,
+            dlq: 4,
+            subscriptions: 5,
+        }
+    }
+
+    #[tokio::test]
+    async fn depths_of_every_state_are_in_the_scrape() {
+        let scraper = Scraper::new(Metrics::new(), || async { Ok::<_, String>(vec![render()]) });
+        let text = text(&scraper).await;
+        for line in [
+            "codeq_queue_depth{command=\"render\",queue=\"ready\"} 3",
+            "codeq_queue_depth{command=\"render\",queue=\"delayed\"} 2",
+            "codeq_queue_depth{command=\"render\",queue=\"in_progress\"} 1",
+            "codeq_queue_depth{command=\"render\",queue=\"dlq\"} 4",
+            "codeq_dlq_depth{command=\"render\"} 4",
+            "codeq_subscriptions_active{command=\"render\"} 5",
+            "codeq_scrape_collector_success 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert!(text.contains("# HELP codeq_queue_depth Tasks"));
+    }
+
+    #[tokio::test]
+    async fn queues_that_share_a_label_are_one_series() {
+        let other = || CommandDepth { label: "_other".into(), ready: 2, ..Default::default() };
+        let scraper =
+            Scraper::new(
+                Metrics::new(),
+                move || async move { Ok::<_, String>(vec![other(), other()]) },
+            );
+        let text = text(&scraper).await;
+        assert!(text.contains("codeq_queue_depth{command=\"_other\",queue=\"ready\"} 4"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_costs_two_seconds_and_its_own_series_only() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let asked = calls.clone();
+        let scraper = Scraper::new(Metrics::new(), move || {
+            let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                if !first {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, String>(vec![render()])
+            }
+        });
+        assert!(text(&scraper).await.contains("codeq_queue_depth{"));
+        tokio::time::sleep(FRESH).await;
+        let began = Instant::now();
+        let text = text(&scraper).await;
+        assert!(began.elapsed() < Duration::from_millis(2500));
+        assert!(!text.contains("codeq_queue_depth"), "{text}");
+        assert!(text.contains("codeq_scrape_collector_success 0"));
+        assert!(text.contains("codeq_rate_limit_hits_total{"), "everything else is served");
+        #[cfg(target_os = "linux")]
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scrapers_that_come_together_share_one_reading() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let asked = calls.clone();
+        let scraper = Scraper::new(Metrics::new(), move || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok::<_, String>(vec![render()])
+            }
+        });
+        futures_util::future::join_all((0..20).map(|_| scraper.answer())).await;
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        tokio::time::sleep(FRESH).await;
+        scraper.answer().await;
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "a second later the depths are read again");
+    }
+
+    #[tokio::test]
+    async fn no_scrape_reads_nothing() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let asked = calls.clone();
+        let _scraper = Scraper::new(Metrics::new(), move || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            async { Err::<Vec<CommandDepth>, _>("away") }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+    }
+}
