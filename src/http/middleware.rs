@@ -11,9 +11,11 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode, Version};
+use tracing::{Instrument as _, Span};
 
-use super::{Context, Error, Missing, RequestId, X_REQUEST_ID};
-use crate::telemetry::Held;
+use super::{Context, Error, Missing, RequestId, TraceHeaders, X_REQUEST_ID};
+use crate::telemetry::metrics::Held;
+use crate::telemetry::trace::{self, Server};
 
 /// The route of requests that match none, as a metric's label.
 const UNMATCHED: &str = "_unmatched";
@@ -31,7 +33,7 @@ pub fn around<S: Context>(routes: Router<S>, state: S) -> Router {
     routes
         .fallback(async || Error::NotFound(Missing::Anything))
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
-        .layer(from_fn_with_state(state.clone(), outermost))
+        .layer(from_fn_with_state(state.clone(), outermost::<S>))
         .with_state(state)
 }
 
@@ -44,8 +46,9 @@ async fn outermost<S: Context>(
     request.extensions_mut().insert(id.clone());
     let version = request.version();
     let exchange = Exchange::begin(&state, &request, id.clone());
+    let handled = next.run(request).instrument(exchange.span());
     // A handler holds nothing that outlives its request half-changed: state lives in the store.
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let mut response = match AssertUnwindSafe(handled).catch_unwind().await {
         Ok(response) => with_request_id(response, &id),
         Err(_) => {
             // What it said went through the panic hook.
@@ -59,6 +62,9 @@ async fn outermost<S: Context>(
     };
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id.header());
+    if let Some(own) = exchange.traceparent() {
+        headers.insert("traceparent", own);
+    }
     if version >= Version::HTTP_2 {
         // There it is a malformed answer; streams end without it.
         headers.remove(CONNECTION);
@@ -88,19 +94,23 @@ struct Exchange<S: Context> {
     id: RequestId,
     began: Instant,
     status: Option<StatusCode>,
+    span: Option<Server>,
     _in_flight: Option<Held>,
 }
 
 impl<S: Context> Exchange<S> {
     fn begin(state: &S, request: &Request, id: RequestId) -> Self {
         let path = request.extensions().get::<MatchedPath>().cloned();
-        let is_probe = path.as_ref().is_some_and(|path| PROBES.contains(&path.as_str()));
+        let route = path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+        let is_probe = PROBES.contains(&route);
+        let span = if is_probe { None } else { server_span(request, route, &id) };
         Self {
             _in_flight: (!is_probe).then(|| state.metrics().http_requests_in_flight.hold()),
             state: state.clone(),
             method: request.method().clone(),
             path,
             id,
+            span,
             began: Instant::now(),
             status: None,
         }
@@ -108,6 +118,14 @@ impl<S: Context> Exchange<S> {
 
     fn route(&self) -> &str {
         self.path.as_ref().map_or(UNMATCHED, MatchedPath::as_str)
+    }
+
+    fn span(&self) -> Span {
+        self.span.as_ref().map_or_else(Span::none, Server::span)
+    }
+
+    fn traceparent(&self) -> Option<HeaderValue> {
+        self.span.as_ref()?.traceparent()?.parse().ok()
     }
 
     fn end(mut self, status: StatusCode) {
@@ -121,6 +139,10 @@ impl<S: Context> Drop for Exchange<S> {
         let status = self.status.unwrap_or(gone);
         let seconds = self.began.elapsed().as_secs_f64();
         self.state.metrics().route(&self.method, self.route()).ended(status, seconds);
+        // A client that went away is no error of ours, nor an answer.
+        if let (Some(span), Some(status)) = (&self.span, self.status) {
+            span.answered(status.as_u16());
+        }
         tracing::debug!(
             request_id = self.id.as_str(),
             method = self.method.as_str(),
@@ -130,4 +152,26 @@ impl<S: Context> Drop for Exchange<S> {
             "request answered"
         );
     }
+}
+
+/// The span of a request; nothing while tracing is off.
+fn server_span(request: &Request, route: &str, id: &RequestId) -> Option<Server> {
+    if !trace::is_on() {
+        return None;
+    }
+    let incoming = TraceHeaders::of(request.headers(), false);
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "_OTHER",
+    };
+    let span = Server::open(
+        method,
+        route,
+        incoming.traceparent.as_deref(),
+        incoming.tracestate.as_deref(),
+    );
+    if id.is_ours() {
+        span.set("codeq.request_id", id.as_str().to_owned());
+    }
+    Some(span)
 }

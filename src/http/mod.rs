@@ -20,6 +20,8 @@ mod refused;
 mod replay;
 mod request_id;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 pub use answer::{ErrorBody, ItemError};
