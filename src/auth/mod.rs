@@ -70,6 +70,12 @@ impl Auth {
         Self::with_clock(&settings.auth, metrics, Clock::default())
     }
 
+    /// For tests of other rooms, which have no whole [`Settings`].
+    #[cfg(test)]
+    pub(crate) fn of(settings: &config::Auth, metrics: Metrics) -> Self {
+        Self::with_clock(settings, metrics, Clock::default()).expect("static tokens need no client")
+    }
+
     fn with_clock(settings: &config::Auth, metrics: Metrics, clock: Clock) -> anyhow::Result<Self> {
         let producers = Validator::new(settings.producer.as_ref(), Role::Producer, &clock)?;
         let workers = Validator::new(settings.worker.as_ref(), Role::Worker, &clock)?;

@@ -156,3 +156,120 @@ fn is_token(text: &str) -> bool {
 fn is_baggage_octet(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const SPAN: &str = "b7ad6b7169203331";
+
+    fn kept(headers: &[(&'static str, &str)]) -> TraceHeaders {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        TraceHeaders::of(&map, true)
+    }
+
+    fn state_of(state: &str) -> Option<String> {
+        kept(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01")), ("tracestate", state)]).tracestate
+    }
+
+    fn baggage_of(baggage: &str) -> Option<String> {
+        kept(&[("baggage", baggage)]).baggage
+    }
+
+    #[test]
+    fn a_traceparent_is_kept_as_the_recommendation_reads_it() {
+        let zeros = "0".repeat(32);
+        let upper = TRACE.to_uppercase();
+        for (text, is_kept) in [
+            (format!("00-{TRACE}-{SPAN}-01"), Some(format!("00-{TRACE}-{SPAN}-01"))),
+            (format!("00-{TRACE}-{SPAN}-00"), Some(format!("00-{TRACE}-{SPAN}-00"))),
+            (format!("00-{TRACE}-{SPAN}-03"), Some(format!("00-{TRACE}-{SPAN}-03"))),
+            (format!("00-{TRACE}-{SPAN}-01-x"), None),
+            (format!("00-{TRACE}-{SPAN}-1"), None),
+            (format!("00-{TRACE}-{SPAN}"), None),
+            (format!("00-{upper}-{SPAN}-01"), None),
+            (format!("00-{zeros}-{SPAN}-01"), None),
+            (format!("00-{TRACE}-{}-01", &zeros[..16]), None),
+            (format!("ff-{TRACE}-{SPAN}-01"), None),
+            (format!("0x-{TRACE}-{SPAN}-01"), None),
+            (format!("cc-{TRACE}-{SPAN}-ff"), Some(format!("00-{TRACE}-{SPAN}-01"))),
+            (
+                format!("cc-{TRACE}-{SPAN}-00-what-the-future-brings"),
+                Some(format!("00-{TRACE}-{SPAN}-00")),
+            ),
+            (format!("cc-{TRACE}-{SPAN}-01."), None),
+            (format!("00_{TRACE}_{SPAN}_01"), None),
+            (format!("00-{TRACE}-{SPAN}-0g"), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(kept(&[("traceparent", &text)]).traceparent, is_kept, "{text}");
+        }
+        let one = format!("00-{TRACE}-{SPAN}-01");
+        assert_eq!(kept(&[("traceparent", &one), ("traceparent", &one)]), TraceHeaders::default());
+    }
+
+    #[test]
+    fn a_tracestate_needs_its_parent_and_good_entries() {
+        assert_eq!(kept(&[("tracestate", "a=1")]).tracestate, None);
+        for (state, is_kept) in [
+            ("a=1", Some("a=1")),
+            ("a=1 ,\t b=2", Some("a=1,b=2")),
+            ("a=1,,b=2,", Some("a=1,b=2")),
+            ("tenant@system=x y", Some("tenant@system=x y")),
+            ("", None),
+            (",", None),
+            ("a", None),
+            ("a=", None),
+            ("A=1", None),
+            ("a=1,a=2", None),
+            ("a=1=2", None),
+            ("a\u{e4}=1", None),
+        ] {
+            assert_eq!(state_of(state).as_deref(), is_kept, "{state}");
+        }
+        let many = |n: u32| (0..n).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join(",");
+        assert!(state_of(&many(32)).is_some());
+        assert_eq!(state_of(&many(33)), None);
+    }
+
+    #[test]
+    fn a_long_tracestate_loses_whole_entries_large_ones_first_then_the_last() {
+        let large = format!("large={}", "x".repeat(200));
+        let small = |n: u32| (0..n).map(|i| format!("k{i}={}", "v".repeat(30))).collect::<Vec<_>>();
+        let mut entries = vec![large];
+        entries.extend(small(12));
+        assert_eq!(state_of(&entries.join(",")), Some(small(12).join(",")));
+        let whole = small(20).join(",");
+        let short = state_of(&whole).unwrap();
+        assert!(short.len() <= 512 && 512 < short.len() + 35);
+        assert!(whole.starts_with(&format!("{short},")));
+    }
+
+    #[test]
+    fn baggage_is_kept_whole_or_not_at_all() {
+        for good in ["a=1", "a=", "a = 1 ; p ; q=2 , b=%20", "a=b=c"] {
+            assert_eq!(baggage_of(good).as_deref(), Some(good));
+        }
+        for bad in
+            ["", "a", "=1", "a=1,", "a=1,,b=2", "a=\"1\"", "a=1 2", "a b=1", "a=1;", "a=\u{e4}"]
+        {
+            assert_eq!(baggage_of(bad), None, "{bad}");
+        }
+        let members = |n: u32| (0..n).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join(",");
+        assert!(baggage_of(&members(64)).is_some());
+        assert_eq!(baggage_of(&members(65)), None);
+        assert!(baggage_of(&format!("a={}", "x".repeat(8190))).is_some());
+        assert_eq!(baggage_of(&format!("a={}", "x".repeat(8191))), None);
+        let several = kept(&[("baggage", "a=1"), ("baggage", "b=2")]);
+        assert_eq!(several.baggage.as_deref(), Some("a=1,b=2"));
+        let mut headers = HeaderMap::new();
+        headers.insert("baggage", HeaderValue::from_static("a=1"));
+        assert_eq!(TraceHeaders::of(&headers, false).baggage, None);
+    }
+}
