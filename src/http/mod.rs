@@ -33,7 +33,7 @@ pub use error::{Error, Limited, Missing, Result, Text};
 pub use headers::{IdempotencyKeyHeader, LeaseTokenHeader};
 pub use json::{MAX_DEPTH, json_depth, parse};
 pub use middleware::around;
-pub use openapi::{documented, responses};
+pub use openapi::documented;
 pub use page::{Cursor, Limit, Page, decode_cursor, encode_cursor};
 pub use path::{CommandPath, NamePath, TaskPath};
 pub use query::Query;

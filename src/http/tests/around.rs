@@ -144,10 +144,8 @@ async fn only_probes_are_left_out_of_the_requests_in_flight() {
 
 #[tokio::test]
 async fn the_document_describes_the_routes_and_resolves_its_references() {
-    #[utoipa::path(get, path = "/things/{id}", tag = "things",
-        params(("id" = String, Path, description = "which")), security(("bearer" = [])),
-        responses((status = 200, body = String), responses::Authenticated, responses::NotFound,
-            responses::RateLimited))]
+    #[utoipa::path(get, path = "/things/{id}", params(("id" = String, Path, description = "which")),
+        security(("producer" = [])), responses((status = 200, body = String), Refused))]
     async fn thing() -> &'static str {
         "thing"
     }
@@ -159,13 +157,13 @@ async fn the_document_describes_the_routes_and_resolves_its_references() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert_eq!(paths, ["/openapi.json", "/things/{id}"]);
-    let answers = &document["paths"]["/things/{id}"]["get"]["responses"];
-    let codes: Vec<&String> = answers.as_object().unwrap().keys().collect();
-    assert_eq!(codes, ["200", "401", "403", "404", "408", "413", "429", "500", "503"]);
-    let text = document.to_string();
-    for reference in text.split("\"$ref\":\"#").skip(1) {
+    let codes = document["paths"]["/things/{id}"]["get"]["responses"].as_object().unwrap();
+    assert!(codes.contains_key("200") && codes.contains_key("503"));
+    for reference in document.to_string().split("\"$ref\":\"#").skip(1) {
         let pointer = reference.split('"').next().unwrap();
         assert!(document.pointer(pointer).is_some(), "{pointer}");
     }
-    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    for scheme in ["producer", "worker"] {
+        assert_eq!(document["components"]["securitySchemes"][scheme]["scheme"], "bearer");
+    }
 }
