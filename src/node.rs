@@ -27,6 +27,12 @@ use crate::{diagnostics, routes, sweeper};
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let telemetry = telemetry::start(telemetry_options(&settings), &metrics)?;
+    for warning in &settings.warnings {
+        tracing::warn!(
+            target: "codeq::node", category = "system", event = "settings.doubtful",
+            warning, "a setting is doubtful"
+        );
+    }
     let outcome = Box::pin(run_within(settings, metrics, &telemetry)).await;
     if let Err(error) = &outcome {
         tracing::error!(

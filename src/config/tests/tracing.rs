@@ -8,9 +8,10 @@ fn tracing(yaml: &str, env: &[(&str, &str)]) -> Tracing {
 
 #[test]
 fn the_four_sources_rank_alike_for_every_key() {
-    type Get = fn(&Tracing) -> String;
-    // YAML, its value, OTEL_ variable, its value, TRACING_ variable, its value; reader, default.
-    let table: &[(&str, (&str, &str), (&str, &str), Get, [&str; 4])] = &[
+    type Var = (&'static str, &'static str);
+    // YAML; an OTEL_ and a TRACING_ variable; what to look at, and what it is by each source.
+    type Row = (&'static str, Var, Var, fn(&Tracing) -> String, [&'static str; 4]);
+    let table: &[Row] = &[
         (
             "tracingEnabled: true",
             ("OTEL_SDK_DISABLED", "true"),
