@@ -138,10 +138,12 @@ impl Node {
         );
         let readiness = Readiness::new(draining, &metrics);
         let (asked, counted) = (app.clone(), app.clone());
-        let health =
-            Health::new(readiness.clone(), metrics.clone(), telemetry.exporting.clone(), move || {
-                redis_facts(asked.store.clone())
-            });
+        let health = Health::new(
+            readiness.clone(),
+            metrics.clone(),
+            telemetry.exporting.clone(),
+            move || redis_facts(asked.store.clone()),
+        );
         let scraper = Scraper::new(metrics, move || depths(counted.clone()));
         Ok(Self {
             app,
@@ -157,7 +159,9 @@ impl Node {
         let pinged = app.clone();
         let watch = probes.readiness.watch(move || {
             let app = pinged.clone();
-            async move { if app.is_open() { app.store.ping().await } else { Err(store::Error::Unavailable) } }
+            async move {
+                if app.is_open() { app.store.ping().await } else { Err(store::Error::Unavailable) }
+            }
         });
         loops.spawn(watch.run(app.draining.clone()));
         loops.spawn(app.auth.clone().run(stop.clone()));
@@ -172,9 +176,8 @@ impl Node {
                 sweeper::run(swept.clone(), stopped.clone())
             }));
             let stopped = token.clone();
-            tracker.spawn(supervise("wake", token, move || {
-                woken.clone().run_wakes(stopped.clone())
-            }));
+            tracker
+                .spawn(supervise("wake", token, move || woken.clone().run_wakes(stopped.clone())));
             std::future::pending().await
         })
     }

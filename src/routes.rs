@@ -1,9 +1,9 @@
 //! Every call there is, in the order of `docs/http-api.md`, and the column of middleware before them.
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -19,7 +19,7 @@ Exits 0 after an orderly stop (SIGTERM), 1 after a failure, 2 when the settings 
 pub async fn run(file: Option<PathBuf>) -> anyhow::Result<()> {
     let settings = config::load(&Sources::of_process(file))?;
     refuse_what_comes_later(&settings)?;
-    start(settings).await
+    Box::pin(crate::node::run(settings)).await
 }
 
 /// Not by doing something weaker instead: who asks for `synced` must not get `async`.
@@ -29,11 +29,4 @@ fn refuse_what_comes_later(settings: &Settings) -> Result<(), Problems> {
         return Ok(());
     }
     Err(Problems { problems, warnings: Vec::new() })
-}
-
-async fn start(settings: Settings) -> anyhow::Result<()> {
-    anyhow::bail!(
-        "the settings are fine, but this build has no node to run on port {}",
-        settings.port
-    )
 }

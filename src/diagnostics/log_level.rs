@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::{self, Body, Error, Operator};
-use crate::telemetry::LogLevels;
+use crate::telemetry::log::LogLevels;
 
 /// What to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]

@@ -4,6 +4,7 @@
 //! Nothing here needs a token, so no answer holds a secret, a host or a tenant.
 
 mod health;
+pub mod log_level;
 mod pprof;
 mod readiness;
 mod resources;
