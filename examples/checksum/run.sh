@@ -48,6 +48,7 @@ slot() { # slot NUMBER COMMAND…
 }
 
 slots=() doing=''
+# shellcheck disable=SC2329 # the trap calls it
 stop() {
     # shellcheck disable=SC2086 # nothing when nothing is being done
     kill "${slots[@]}" $doing 2>/dev/null

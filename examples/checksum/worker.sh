@@ -80,7 +80,7 @@ heartbeat() { # heartbeat ID TOKEN PID_OF_HASH
     trap - TERM INT EXIT
     while :; do
         # Three tries in a lease, a little apart from those of the other workers.
-        pause "$(seconds $((lease * 1000 / 3 * (80 + RANDOM % 21) / 100)))"
+        pause "$(seconds $((lease * 10 * (80 + RANDOM % 21) / 3)))"
         # $$ is the worker, here too: a killed one must not keep its lease from the grave.
         kill -0 $$ 2>/dev/null || return
         call beat "tasks/$1/heartbeat" "$2" "{\"extendSeconds\":$lease}" "$lease"
