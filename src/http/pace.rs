@@ -178,3 +178,113 @@ impl Now {
         self.preface == Some(HTTP2_PREFACE.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pace() -> Pace {
+        Pace::new(ServerLimits::default())
+    }
+
+    /// What the watch finds, and after how many seconds.
+    async fn found(pace: &Pace) -> (Late, u64) {
+        let began = Instant::now();
+        (pace.watch().await, began.elapsed().as_secs())
+    }
+
+    async fn nothing_within(pace: &Pace, seconds: u32) {
+        assert!(timeout(SECOND * seconds, pace.watch()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_has_ten_seconds_from_its_first_byte() {
+        let silent = pace();
+        assert_eq!(found(&silent).await, (Late::Header, 10));
+        let slow = pace();
+        advance(SECOND * 9).await;
+        slow.received(b"G");
+        advance(SECOND * 9).await;
+        slow.received(b"E");
+        assert_eq!(found(&slow).await, (Late::Header, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_thirty_seconds_from_its_first_byte() {
+        let pace = pace();
+        pace.received(b"P");
+        let first_byte = Instant::now();
+        advance(SECOND * 9).await;
+        assert_eq!(pace.begun(), first_byte + SECOND * 30);
+        pace.ended();
+        advance(SECOND).await;
+        assert_eq!(pace.begun(), Instant::now() + SECOND * 30, "it came with the one before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_not_idle_and_idle_is_not_a_header() {
+        let pace = pace();
+        pace.received(b"GET / HTTP/1.1\r\n\r\n");
+        pace.begun();
+        nothing_within(&pace, 60).await;
+        pace.sent();
+        pace.ended();
+        assert_eq!(found(&pace).await, (Late::Idle, 120));
+        assert_eq!(found(&pace).await, (Late::Closing, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_begins_while_the_watch_sleeps_is_found_in_time() {
+        let pace = pace();
+        pace.received(b"x");
+        pace.begun();
+        pace.ended();
+        let began = async {
+            tokio::time::sleep(SECOND * 13).await;
+            pace.received(b"G");
+        };
+        let (found, ()) = tokio::join!(found(&pace), began);
+        assert_eq!(found, (Late::Header, 23));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_nobody_reads_is_given_up() {
+        let pace = pace();
+        pace.received(b"x");
+        pace.begun();
+        assert_eq!(found(&pace).await, (Late::Closing, 120));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn http2_is_known_by_its_preface_however_it_is_cut() {
+        for size in [1, 3, 24] {
+            let pace = pace();
+            for piece in HTTP2_PREFACE.chunks(size) {
+                pace.received(piece);
+            }
+            pace.received(b"\0\0\0");
+            assert_eq!(found(&pace).await, (Late::Idle, 120), "{size}");
+        }
+        let other = pace();
+        other.received(b"PRI * HTTP/1.0");
+        assert_eq!(found(&other).await, (Late::Header, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_connection_with_one_stream_left_is_not_idle() {
+        let pace = pace();
+        pace.received(HTTP2_PREFACE);
+        pace.begun();
+        pace.begun();
+        pace.ended();
+        nothing_within(&pace, 60).await;
+        pace.ended();
+        assert_eq!(found(&pace).await, (Late::Idle, 120));
+        pace.begun();
+        nothing_within(&pace, 60).await;
+    }
+}

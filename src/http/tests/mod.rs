@@ -166,8 +166,9 @@ fn routes() -> Router<Node> {
         )
         .route(
             "/admin/queues/{command}",
-            get(async |admin: Admin, path: CommandPath| {
-                format!("{:?} {}", admin.tenants(), path.0)
+            get(async |admin: Admin, path: CommandPath| match admin.tenants() {
+                Tenants::One(tenant) => format!("{tenant}: {}", path.0),
+                Tenants::All => format!("all: {}", path.0),
             })
             .delete(async |admin: Admin| admin.tenant().map(ToString::to_string)),
         )

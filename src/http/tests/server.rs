@@ -57,10 +57,14 @@ impl Wire {
 
     /// Everything until the server closes.
     pub async fn rest(&mut self) -> String {
+        String::from_utf8_lossy(&self.rest_bytes().await).into_owned()
+    }
+
+    pub async fn rest_bytes(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // A reset after the answer is as much an end as a close.
         let _ = timeout(STUCK, self.0.read_to_end(&mut bytes)).await.expect("the server closes");
-        String::from_utf8_lossy(&bytes).into_owned()
+        bytes
     }
 
     /// One answer with `Content-Length`; the connection stays open.
