@@ -1,13 +1,18 @@
 //! Arbitrary bytes in every place a client fills: never a panic, never a `500`.
 
+use std::sync::LazyLock;
+
 use http::HeaderValue;
 use proptest::prelude::*;
+use tokio::runtime::Runtime;
 
 use super::*;
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
+/// Made once: a hundred metrics registries are most of what such a test would cost.
+static BENCH: LazyLock<(Node, Runtime)> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    (Node::new(), runtime)
+});
 
 fn header() -> impl Strategy<Value = HeaderValue> {
     prop::collection::vec(any::<u8>(), 0..200)
@@ -32,7 +37,7 @@ proptest! {
         query in "[a-z=&%0-9*+;\\[\\]]{0,40}",
         [id, trace, state, baggage, lease, length, authorization] in prop::array::uniform7(header()),
     ) {
-        let node = Node::new();
+        let (node, runtime) = &*BENCH;
         let uris = [
             (Method::POST, "/tasks".to_owned(), Some("producer")),
             (Method::POST, format!("/tasks/{segment}/nack"), Some("worker")),
@@ -58,7 +63,7 @@ proptest! {
                 None => request.uri(uri).header("authorization", &authorization)
                     .header("content-length", &length),
             };
-            let answer = runtime().block_on(node.ask(request.text(body.clone())));
+            let answer = runtime.block_on(node.ask(request.text(body.clone())));
             prop_assert!(answer.status.as_u16() < 500, "{} {}", answer.status, answer.body);
         }
     }
