@@ -3,9 +3,11 @@
 pub mod bench;
 mod completions;
 mod config;
+mod dev;
 mod healthcheck;
 mod serve;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -48,6 +50,14 @@ enum Command {
   codeq dev                # prints tokens, URLs and calls to paste
   PORT=9000 codeq dev")]
     Dev,
+    /// Run a program that ends when standard input does: how `codeq dev` holds its redis-server
+    #[command(name = "__guard", hide = true)]
+    #[command(after_help = "Examples:\n  codeq __guard -- redis-server --port 0")]
+    Guard {
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        program: Vec<OsString>,
+    },
     /// Check or print the settings
     #[command(after_help = config::EXAMPLES)]
     Config {
@@ -85,7 +95,8 @@ pub fn main(cli: Cli) -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve => serve::run(cli.config).await,
-        Command::Dev => anyhow::bail!("this build has no `codeq dev` yet"),
+        Command::Dev => dev::run(cli.config).await,
+        Command::Guard { program } => match dev::guard::run(&program)? {},
         Command::Config { action } => config::run(action, cli.config),
         Command::Healthcheck(args) => healthcheck::run(args, cli.config).await,
         Command::Bench(args) => bench::run(*args).await,

@@ -29,7 +29,7 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("queues", "subscriptions::notify", "a queue became ready"),
     ("sweeper", "subscriptions::notify", "a queue became ready"),
     ("subscriptions::notify", "webhooks::deliver", "a nudge is a delivery"),
-    ("routes", "tasks", "a route is an operation"),
+    ("queues::list", "tasks", "`tasks::find`: a page shows a task as a read does"),
 ];
 
 fn floor(room: &str) -> Option<usize> {
