@@ -108,7 +108,7 @@ pub(super) fn build(
     options: Options,
     metrics: &Metrics,
     sink: Sink,
-) -> Result<(impl Subscriber + Send + Sync, Telemetry), CannotStart> {
+) -> Result<(impl Subscriber + Send + Sync + use<>, Telemetry), CannotStart> {
     let (filter, handle) = reload::Layer::new(options.levels.to_filter()?);
     let pipeline = Pipeline::start(&options.tracing, &options.identity, metrics)?;
     let lines = log::Lines {

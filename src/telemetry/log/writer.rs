@@ -69,7 +69,8 @@ impl Sink {
     pub fn flush(&self, at_most: Duration) {
         let end = Instant::now() + at_most;
         let mut waiting = self.lock();
-        while !(waiting.idle && waiting.bytes.is_empty()) && !waiting.closed {
+        // Idle with lines waiting: the thread was woken and has not run yet.
+        while !waiting.closed && (!waiting.idle || !waiting.bytes.is_empty()) {
             let Some(left) = end.checked_duration_since(Instant::now()) else { return };
             waiting = match self.0.changed.wait_timeout(waiting, left) {
                 Ok((waiting, _)) => waiting,

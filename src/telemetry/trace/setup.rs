@@ -119,21 +119,24 @@ impl Pipeline {
         if !options.enabled {
             return Ok(Self::default());
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(2)
-            .thread_name("codeq-otlp")
-            .enable_all()
-            .build()?;
-        let exporting = Exporting::on();
-        let provider = {
-            let _inside = runtime.enter();
-            provider(options, identity, metrics, &exporting)?
-        };
-        Ok(Self { provider: Some(provider), runtime: Some(runtime), exporting })
+        // Owned by the pipeline from the start: a runtime dropped inside another one panics.
+        let mut pipeline = Self { provider: None, runtime: None, exporting: Exporting::on() };
+        let runtime = pipeline.runtime.insert(
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .max_blocking_threads(2)
+                .thread_name("codeq-otlp")
+                .enable_all()
+                .build()?,
+        );
+        let inside = runtime.enter();
+        let provider = provider(options, identity, metrics, &pipeline.exporting)?;
+        drop(inside);
+        pipeline.provider = Some(provider);
+        Ok(pipeline)
     }
 
-    /// The layer that makes our spans, if any are to be made.
+    /// Where spans begin, if any are to be made.
     pub(crate) fn provider(&self) -> Option<&SdkTracerProvider> {
         self.provider.as_ref()
     }
@@ -157,7 +160,6 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        // A runtime dropped inside another one panics.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
