@@ -69,6 +69,9 @@ impl Options {
     pub(super) fn tuned_address(&self) -> ConnectionInfo {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+        // Keepalive says nothing while something sent waits for its acknowledgement.
+        #[cfg(target_os = "linux")]
+        let tcp = tcp.set_user_timeout(KEEPALIVE);
         self.address.clone().set_tcp_settings(tcp)
     }
 }

@@ -150,7 +150,7 @@ impl Runner {
                     }
                     None => return self.finish().await,
                 },
-                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {}
+                () = until(late) => {}
             }
         }
     }
@@ -270,5 +270,13 @@ impl Runner {
         let operation = self.common.metrics.operation(job.work.operation());
         operation.results.with(crate::telemetry::metrics::StoreResult::Error).inc();
         job.fail(error);
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
