@@ -1,6 +1,5 @@
 use super::*;
 use crate::model::Partitions;
-use crate::store::testing::TestRedis;
 use crate::store::{Error, Finding, Findings};
 use crate::telemetry::Metrics;
 

@@ -1,7 +1,6 @@
 use super::*;
 use crate::model::Refusal;
 use crate::store::Error;
-use crate::store::testing::TestRedis;
 
 #[tokio::test]
 async fn a_lone_call_travels_alone() {

@@ -3,6 +3,7 @@
 mod checking;
 mod faults;
 mod gathering;
+mod leaving;
 mod proxy;
 mod waking;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::model::Partition;
 use crate::store::Store;
+use crate::store::testing::TestRedis;
 
 const ADD: &str = "\
 -- add: adds to a number; for tests.
@@ -74,6 +76,13 @@ crate::script! {
         once { prefix: &'a str }
         each { text: String }
     } -> Shouted { text: String }
+}
+
+/// A name whose sum says how often a script ran.
+const N: &str = ":n";
+
+async fn sum(redis: &TestRedis) -> i64 {
+    redis.command::<Option<i64>>("GET {test:0}:n").await.unwrap_or(0)
 }
 
 fn first() -> Partition {

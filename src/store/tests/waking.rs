@@ -1,5 +1,4 @@
 use super::*;
-use crate::store::testing::TestRedis;
 use crate::store::{Heard, Listening};
 
 async fn listening(store: &Store, partition: Partition) -> Listening {
