@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, Body, Error, Operator};
+use crate::http::{self, Body, Error, Operator, responses};
 use crate::telemetry::log::LogLevels;
 
 /// What to change; what is left out stays.
@@ -33,14 +33,14 @@ impl From<LogLevels> for Response {
 
 /// What is in force.
 #[utoipa::path(get, path = "/admin/log-level", tag = "admin",
-    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn get(State(app): State<App>, _: Operator) -> Json<Response> {
     Json(app.log.get().into())
 }
 
 /// Changes it on this node.
 #[utoipa::path(put, path = "/admin/log-level", tag = "admin", request_body = Request,
-    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn put(
     State(app): State<App>,
     operator: Operator,

@@ -16,9 +16,9 @@ mod page;
 mod path;
 mod query;
 mod reach;
-mod refused;
 mod replay;
 mod request_id;
+pub mod responses;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,6 @@ pub use openapi::documented;
 pub use page::{Cursor, Limit, Page, decode_cursor, encode_cursor};
 pub use path::{CommandPath, NamePath, TaskPath};
 pub use query::Query;
-pub use refused::Refused;
 pub use replay::{lease_token, replayable};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use serve::{ServerLimits, serve};

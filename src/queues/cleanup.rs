@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::{App, Scope};
-use crate::http::{self, Admin, BodyOrEmpty, Error};
+use crate::http::{self, Admin, BodyOrEmpty, Error, responses};
 use crate::model::Time;
 
 /// What used to be deleted.
@@ -32,7 +32,7 @@ pub struct Response {
 /// Answers as ever, deletes nothing.
 #[utoipa::path(post, path = "/admin/tasks/cleanup", tag = "admin",
     params(("tenant" = Option<String>, Query)), request_body(content = Option<Request>),
-    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
 pub async fn cleanup(
     State(app): State<App>,
     admin: Admin,

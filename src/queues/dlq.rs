@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, Admin, BodyOrEmpty, CommandPath, Error};
+use crate::http::{self, Admin, BodyOrEmpty, CommandPath, Error, responses};
 use crate::model::record::Body;
 use crate::model::{Command, Partition, QueueName, TaskId};
 use crate::tasks::events::{self, Drawn};
@@ -68,7 +68,7 @@ const SPAN: u64 = 64;
 #[utoipa::path(post, path = "/admin/queues/{command}/dlq/requeue", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query)),
     request_body(content = Option<Request>),
-    responses((status = 200, body = Requeued), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Requeued), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn requeue(
     State(app): State<App>,
     admin: Admin,
@@ -104,7 +104,7 @@ pub async fn requeue(
 #[utoipa::path(post, path = "/admin/queues/{command}/dlq/purge", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query)),
     request_body(content = Option<Request>),
-    responses((status = 200, body = Purged), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Purged), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn purge(
     State(app): State<App>,
     admin: Admin,

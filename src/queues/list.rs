@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::http::{self, Admin, CommandPath, Cursor, Error, Limit, Page, Query};
+use crate::http::{self, Admin, CommandPath, Cursor, Error, Limit, Page, Query, responses};
 use crate::model::{Partition, QueueName, Task, TaskId, TenantId};
 use crate::script;
 use crate::tasks;
@@ -74,7 +74,7 @@ const MAX_CALLS: usize = 64;
 /// A page of tasks, oldest first.
 #[utoipa::path(get, path = "/admin/queues/{command}/tasks", tag = "admin",
     params(("command" = String, Path), ("tenant" = Option<String>, Query), Ask),
-    responses((status = 200, body = Page<Task>), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Page<Task>), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn tasks(
     State(app): State<App>,
     admin: Admin,

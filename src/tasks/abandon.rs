@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, scope};
+use crate::http::{
+    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, responses, scope,
+};
 use crate::model::{TaskId, TenantId};
 use crate::script;
 use crate::telemetry::trace::Step;
@@ -40,7 +42,7 @@ script! {
 /// Gives a task back at once; the attempt is not counted.
 #[utoipa::path(post, path = "/tasks/{id}/abandon", tag = "worker", request_body(content = Option<Request>),
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn abandon(
     State(app): State<App>,
     worker: Worker<scope::Abandon>,

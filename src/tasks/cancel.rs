@@ -5,7 +5,7 @@ use axum::extract::State;
 use bytes::Bytes;
 
 use crate::app::App;
-use crate::http::{self, Admin, Missing, Producer, TaskPath};
+use crate::http::{self, Admin, Missing, Producer, TaskPath, responses};
 use crate::model::{Task, TaskId, TenantId};
 use crate::script;
 use crate::telemetry::trace::Step;
@@ -22,7 +22,7 @@ script! {
 
 /// Cancels a task of the producer's tenant.
 #[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "producer", params(("id" = String, Path)),
-    responses((status = 200, body = Task), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Task), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn cancel(
     State(app): State<App>,
     producer: Producer,
@@ -34,7 +34,7 @@ pub async fn cancel(
 /// Cancels a task.
 #[utoipa::path(delete, path = "/admin/tasks/{id}", tag = "admin",
     params(("id" = String, Path), ("tenant" = Option<String>, Query)),
-    responses((status = 200, body = Task), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Task), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn cancel_as_admin(
     State(app): State<App>,
     admin: Admin,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, Scope, Waiter, Wanted};
 use crate::auth::EventTypes;
-use crate::http::{self, Body, BodyOrEmpty, Error, Worker, scope};
+use crate::http::{self, Body, BodyOrEmpty, Error, Worker, responses, scope};
 use crate::model::record;
 use crate::model::{
     Command, LeaseToken, Location, Partition, QueueName, Status, Task, TaskId, TenantId, Time,
@@ -87,7 +87,7 @@ const MAX_WAIT_SECONDS: i64 = 30;
 
 /// Takes a task; waits for one when asked to.
 #[utoipa::path(post, path = "/tasks/claim", tag = "worker", request_body(content = Option<Request>),
-    responses((status = 200, body = Task), (status = 204, description = "Nothing to do"), http::Refused),
+    responses((status = 200, body = Task), (status = 204, description = "Nothing to do"), responses::Authenticated, responses::BadRequest, responses::RateLimited),
     security(("bearer" = [])))]
 pub async fn claim(
     State(app): State<App>,
@@ -105,7 +105,7 @@ pub async fn claim(
 
 /// Takes several tasks; waits for at least one when asked to.
 #[utoipa::path(post, path = "/tasks/claim/batch", tag = "worker", request_body = BatchRequest,
-    responses((status = 200, body = BatchResponse), (status = 204, description = "Nothing to do"), http::Refused),
+    responses((status = 200, body = BatchResponse), (status = 204, description = "Nothing to do"), responses::Authenticated, responses::BadRequest, responses::RateLimited),
     security(("bearer" = [])))]
 pub async fn claim_batch(
     State(app): State<App>,

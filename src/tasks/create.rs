@@ -10,7 +10,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::{App, Scope, keys};
-use crate::http::{self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders};
+use crate::http::{
+    self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders, responses,
+};
 use crate::model::record::{self, BODY_HEAD, Hooks, NewBody};
 use crate::model::{Command, Location, Priority, QueueName, Task, TaskId, Time};
 use crate::script;
@@ -139,7 +141,7 @@ struct Created {
 /// Creates a task.
 #[utoipa::path(post, path = "/tasks", tag = "producer", request_body = Request,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as the field, which wins")),
-    responses((status = 202, body = Task), http::Refused), security(("bearer" = [])))]
+    responses((status = 202, body = Task), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
 pub async fn create(
     State(app): State<App>,
     producer: Producer,
@@ -167,7 +169,7 @@ pub async fn create(
 
 /// Creates up to 100 tasks, each on its own.
 #[utoipa::path(post, path = "/tasks/batch", tag = "producer", request_body = Batch,
-    responses((status = 200, body = BatchResponse), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = BatchResponse), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
 pub async fn create_batch(
     State(app): State<App>,
     producer: Producer,

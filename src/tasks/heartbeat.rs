@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, scope};
+use crate::http::{
+    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, responses, scope,
+};
 use crate::model::{TaskId, TenantId, Time};
 use crate::script;
 use crate::telemetry::trace::Step;
@@ -44,7 +46,7 @@ script! {
 /// Extends a lease.
 #[utoipa::path(post, path = "/tasks/{id}/heartbeat", tag = "worker", request_body(content = Option<Request>),
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn heartbeat(
     State(app): State<App>,
     worker: Worker<scope::Heartbeat>,

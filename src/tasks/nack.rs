@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, scope};
+use crate::http::{
+    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, responses, scope,
+};
 use crate::model::{TaskId, TenantId};
 use crate::script;
 use crate::telemetry::trace::Step;
@@ -60,7 +62,7 @@ impl Nacked {
 /// Gives a task back for later.
 #[utoipa::path(post, path = "/tasks/{id}/nack", tag = "worker", request_body(content = Option<Request>),
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = Response), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn nack(
     State(app): State<App>,
     worker: Worker<scope::Nack>,

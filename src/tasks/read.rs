@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, keys};
-use crate::http::{self, Error, Missing, Query, Reader, TaskPath};
+use crate::http::{self, Error, Missing, Query, Reader, TaskPath, responses};
 use crate::model::{ResultRecord, Task, TaskId, TenantId};
 use crate::telemetry::metrics::Wakeup;
 
@@ -38,7 +38,7 @@ const SAFETY_POLL: Duration = Duration::from_secs(2);
 
 /// A task, wherever it is.
 #[utoipa::path(get, path = "/tasks/{id}", tag = "read", params(("id" = String, Path)),
-    responses((status = 200, body = Task), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Task), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn read(
     State(app): State<App>,
     reader: Reader,
@@ -50,7 +50,7 @@ pub async fn read(
 
 /// A task's result; waits for it when asked to.
 #[utoipa::path(get, path = "/tasks/{id}/result", tag = "read", params(("id" = String, Path), Wait),
-    responses((status = 200, body = TaskResult), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = TaskResult), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn result(
     State(app): State<App>,
     reader: Reader,

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use crate::app::{App, keys};
 use crate::http::{
-    self, Body, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker, scope,
+    self, Body, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker,
+    responses, scope,
 };
 use crate::model::record::{self, End, ResultText, Terminal};
 use crate::model::{LeaseToken, ResultRecord, TaskId, TenantId};
@@ -133,7 +134,7 @@ struct Verdict {
 /// Ends a task.
 #[utoipa::path(post, path = "/tasks/{id}/result", tag = "worker", request_body = Request,
     params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
-    responses((status = 200, body = ResultRecord), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = ResultRecord), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn submit(
     State(app): State<App>,
     worker: Worker<scope::Result>,
@@ -150,7 +151,7 @@ pub async fn submit(
 
 /// Ends up to 100 tasks, each on its own.
 #[utoipa::path(post, path = "/tasks/batch/results", tag = "worker", request_body = Batch,
-    responses((status = 200, body = BatchResponse), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = BatchResponse), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn submit_batch(
     State(app): State<App>,
     worker: Worker<scope::Result>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, keys};
-use crate::http::{self, Admin, Body, Error, Missing, NamePath, Query};
+use crate::http::{self, Admin, Body, Error, Missing, NamePath, Query, responses};
 use crate::model::{Command, Partition, QueueName, TenantId};
 use crate::script;
 
@@ -82,7 +82,7 @@ const HEAD: usize = 1 + 2 + 4 + 4;
 /// Stores a policy: `201` first, `200` for a replay (same version) or an update (version + 1).
 #[utoipa::path(put, path = "/admin/topics/{name}", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query)), request_body = Policy,
-    responses((status = 201, body = Topic), (status = 200, body = Topic), http::Refused),
+    responses((status = 201, body = Topic), (status = 200, body = Topic), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable),
     security(("bearer" = [])))]
 pub async fn put(
     State(app): State<App>,
@@ -117,7 +117,7 @@ pub async fn put(
 /// The stored policy.
 #[utoipa::path(get, path = "/admin/topics/{name}", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query)),
-    responses((status = 200, body = Topic), http::Refused), security(("bearer" = [])))]
+    responses((status = 200, body = Topic), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable), security(("bearer" = [])))]
 pub async fn get(
     State(app): State<App>,
     admin: Admin,
@@ -135,7 +135,7 @@ pub async fn get(
 /// Removes a policy; also when there is none.
 #[utoipa::path(delete, path = "/admin/topics/{name}", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query), Deletion),
-    responses((status = 204, description = "There is none now"), http::Refused),
+    responses((status = 204, description = "There is none now"), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable),
     security(("bearer" = [])))]
 pub async fn delete(
     State(app): State<App>,
