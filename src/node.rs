@@ -54,7 +54,7 @@ async fn run_within(
         .await
         .with_context(|| format!("cannot listen on {address} (PORT, BIND_ADDR)"))?;
     let address = listener.local_addr()?;
-    let shutdown = settings.shutdown.clone();
+    let shutdown = settings.shutdown;
 
     let node = Node::assemble(settings, metrics, telemetry)?;
     node.open_profiles().await?;
