@@ -53,7 +53,8 @@ fn error(status: &str, says: &str) -> (String, RefOr<Response>) {
         ResponseBuilder::new().description(says).content("application/json", content);
     if matches!(status, "429" | "503") {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer).build();
-        response = response.header("Retry-After", HeaderBuilder::new().schema(Some(seconds)).build());
+        response =
+            response.header("Retry-After", HeaderBuilder::new().schema(Some(seconds)).build());
     }
     (status.to_owned(), response.build().into())
 }

@@ -84,6 +84,8 @@ const MAX_COMMANDS: usize = 100;
 pub const MAX_LEASE_SECONDS: i64 = 43_200;
 /// Longest wait.
 const MAX_WAIT_SECONDS: i64 = 30;
+/// Time for a subscription to be confirmed; without it the safety poll finds what is missed.
+const SUBSCRIBED: Duration = Duration::from_millis(500);
 
 /// Takes a task; waits for one when asked to.
 #[utoipa::path(post, path = "/tasks/claim", tag = "worker", request_body(content = Option<Request>),
@@ -180,11 +182,13 @@ impl<'a> Search<'a> {
     /// Takes what is there; waits while there is nothing, Redis is away, and time is left.
     async fn run(&self, app: &App) -> http::Result<(Vec<Task>, Handover)> {
         let mut handover = Handover::new(app, self.worker, self.tenant);
-        if self.wait.is_zero() {
-            let tasks = self.look(app, &mut handover).await?;
-            return Ok((tasks, handover));
-        }
         let until = Instant::now() + self.wait;
+        // A busy queue is served without a place in line, and Redis that is away is waited for.
+        match self.look(app, &mut handover).await {
+            Err(Error::StoreUnavailable) if !self.wait.is_zero() => {}
+            Ok(tasks) if tasks.is_empty() && !self.wait.is_zero() => {}
+            found => return found.map(|tasks| (tasks, handover)),
+        }
         let _heard = self.listen(app).await;
         let waiter = app.waiters.join(self.place.wanted(self.tenant));
         loop {
@@ -211,11 +215,10 @@ impl<'a> Search<'a> {
             }
         };
         // While Redis is away there is nothing to hear; after a reconnect everybody looks anyway.
-        for listening in &listening {
-            if !app.store.is_up() {
-                break;
-            }
-            let _ = tokio::time::timeout(Duration::from_millis(500), listening.ready()).await;
+        if app.store.is_up() {
+            let ready =
+                futures_util::future::join_all(listening.iter().map(store::Listening::ready));
+            let _ = tokio::time::timeout(SUBSCRIBED, ready).await;
         }
         listening
     }

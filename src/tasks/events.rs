@@ -6,7 +6,7 @@ use crate::http::Producer;
 use crate::model::record::{Body, End, Terminal};
 use crate::model::{Task, TaskId};
 use crate::telemetry::metrics::{CommandMetrics, Status as Ended, Swept};
-use crate::telemetry::trace::{SpanId, Step, StepSpan, draw_span_id};
+use crate::telemetry::trace::{self, SpanId, Step, StepSpan, draw_span_id};
 
 use super::abandon::Abandoned;
 use super::cancel::Cancelled;
@@ -90,12 +90,14 @@ macro_rules! line {
 
 /// A producer's task was accepted.
 pub(super) fn created(app: &App, span: &StepSpan, label: u16, task: &Task, producer: &Producer) {
-    span.set("codeq.task_id", task.id.to_string())
-        .set("codeq.command", task.command.clone())
-        .set("codeq.tenant_id", task.tenant_id.clone())
-        .set("codeq.priority", i64::from(task.priority))
-        .set("codeq.has_webhook", task.webhook.is_some())
-        .set("codeq.idempotent_replay", false);
+    if trace::is_on() {
+        span.set("codeq.task_id", task.id.to_string())
+            .set("codeq.command", task.command.clone())
+            .set("codeq.tenant_id", task.tenant_id.clone())
+            .set("codeq.priority", i64::from(task.priority))
+            .set("codeq.has_webhook", task.webhook.is_some())
+            .set("codeq.idempotent_replay", false);
+    }
     with_label(app, label, |metrics| metrics.created.inc());
     tracing::info!(
         target: "codeq::task",
@@ -130,14 +132,12 @@ pub(super) fn replayed(span: &StepSpan, task: &Task) {
 pub(super) fn claimed(app: &App, step: &Drawn, body: &Body, task: &Task, granted: &Granted) {
     let queue_wait_ms = (task.updated_at.ms() - granted.visible_ms).max(0);
     let worker = task.worker_id.as_deref().unwrap_or_default();
-    step.span(body, granted.trace.as_deref())
-        .set("codeq.task_id", granted.id.to_string())
-        .set("codeq.command", body.command.as_str().to_owned())
-        .set("codeq.tenant_id", body.tenant.as_str().to_owned())
-        .set("codeq.worker_id", worker.to_owned())
-        .set("codeq.attempt", i64::from(granted.attempt))
+    let span = step.span(body, granted.trace.as_deref());
+    by_worker(&span, &granted.id, body, worker);
+    span.set("codeq.attempt", i64::from(granted.attempt))
         .set("codeq.priority", i64::from(body.priority.number()))
         .set("codeq.queue_wait_ms", queue_wait_ms);
+    drop(span);
     with_label(app, body.label, |metrics| metrics.claimed.inc());
     line!(info, "task", "task.claimed", granted.id, body, task.trace_parent.as_deref(), {
         worker_id = worker,
@@ -330,6 +330,9 @@ fn count_end(app: &App, body: &Body, terminal: &Terminal) {
 }
 
 fn about(span: &StepSpan, id: &TaskId, body: &Body) {
+    if !trace::is_on() {
+        return;
+    }
     span.set("codeq.task_id", id.to_string())
         .set("codeq.command", body.command.as_str().to_owned())
         .set("codeq.tenant_id", body.tenant.as_str().to_owned());
@@ -337,5 +340,7 @@ fn about(span: &StepSpan, id: &TaskId, body: &Body) {
 
 fn by_worker(span: &StepSpan, id: &TaskId, body: &Body, worker: &str) {
     about(span, id, body);
-    span.set("codeq.worker_id", worker.to_owned());
+    if trace::is_on() {
+        span.set("codeq.worker_id", worker.to_owned());
+    }
 }
