@@ -1,3 +1,5 @@
+//! Batches that may come as a bare array.
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

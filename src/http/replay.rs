@@ -1,3 +1,5 @@
+//! Calls that may be repeated: the answer that says so, and the lease that proves it.
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;

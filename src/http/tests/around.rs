@@ -109,6 +109,18 @@ async fn a_draining_node_asks_http1_clients_to_reconnect_elsewhere() {
 }
 
 #[tokio::test]
+async fn an_http2_answer_has_no_header_about_its_connection() {
+    let large = |version| {
+        ask(Method::POST, "/echo").version(version).header("content-length", "99999").empty()
+    };
+    let node = Node::new();
+    let http1 = node.ask(large(http::Version::HTTP_11)).await;
+    assert_eq!((http1.status.as_u16(), http1.header("connection")), (413, Some("close")));
+    let http2 = node.ask(large(http::Version::HTTP_2)).await;
+    assert_eq!((http2.status.as_u16(), http2.header("connection")), (413, None));
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_template_never_by_path() {
     let node = Node::new();
     node.ask(ask(Method::GET, "/admin/queues/geheim").token("admin").empty()).await;

@@ -170,8 +170,9 @@ fn routes() -> Router<Node> {
                 Tenants::One(tenant) => format!("{tenant}: {}", path.0),
                 Tenants::All => format!("all: {}", path.0),
             })
-            .delete(async |admin: Admin| admin.tenant().map(ToString::to_string)),
+            .delete(async |admin: Admin| format!("{:?}", admin.tenants())),
         )
+        .route("/admin/one", get(async |admin: Admin| admin.tenant().map(ToString::to_string)))
         .route("/admin/log-level", put(async |operator: Operator| operator.tenant.to_string()))
         .route("/healthz", get(async || "ok"))
         .route("/panic", get(async || -> &'static str { panic!("on purpose") }))
