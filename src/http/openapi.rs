@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 
 use super::{ErrorBody, ItemError};
 
-/// The security schemes, for `security(("producer" = []))` of an operation: who issued the token.
-const SCHEMES: [&str; 2] = ["producer", "worker"];
+/// The security scheme's name, for `security(("bearer" = []))` of an operation.
+const BEARER: &str = "bearer";
 
 /// The routes, and `/openapi.json` that describes them and itself.
 pub fn documented<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> Router<S> {
@@ -37,11 +37,11 @@ fn complete(document: &mut OpenApi) {
     let made = ComponentsBuilder::new()
         .schema(ErrorBody::name(), ErrorBody::schema())
         .schema(ItemError::name(), ItemError::schema())
+        .security_scheme(BEARER, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
         .build();
-    let bearer = || SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let known = document.components.get_or_insert_default();
     known.schemas.extend(made.schemas);
-    known.security_schemes.extend(SCHEMES.map(|name| (name.to_owned(), bearer().into())));
+    known.security_schemes.extend(made.security_schemes);
 }
 
 /// This document.
