@@ -18,7 +18,7 @@ use crate::telemetry::metrics::SetGauge;
 /// Between two checks of a node that is ready, and the longest that one check may take.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Between two checks of a node that is not ready yet.
-const IMPATIENT: Duration = Duration::from_millis(200);
+const IMPATIENT: Duration = Duration::from_millis(50);
 /// Failed checks in a row after which a node leaves.
 const FAILURES: u32 = 3;
 

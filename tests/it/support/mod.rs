@@ -1,0 +1,41 @@
+//! What tests stand on: a Redis of their own, the real binary as a process, and callers of its API.
+//! Everything ends with its value, also when a test panics.
+#![allow(dead_code, reason = "one module for every folder of tests; each uses its part of it")]
+
+pub mod client;
+pub mod idp;
+pub mod metrics;
+pub mod node;
+pub mod process;
+pub mod raw;
+pub mod redis;
+pub mod seen;
+
+pub use client::{Answer, Client};
+pub use idp::Idp;
+pub use metrics::Scrape;
+pub use node::{Node, Settings};
+pub use raw::Raw;
+pub use redis::Redis;
+pub use seen::seen;
+
+use std::time::Duration;
+
+/// Waits for a fact: looks until `look` finds it. Panics with `what` after ten seconds.
+pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let patience = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(10), patience).await {
+        Ok(found) => found,
+        Err(_) => panic!("not within ten seconds: {what}"),
+    }
+}

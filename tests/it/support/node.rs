@@ -1,0 +1,295 @@
+//! The real binary as a process, with an environment that holds only what a test gives it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::metrics::Scrape;
+use super::process::Process;
+use super::{Redis, eventually};
+
+/// Every scope that a worker call asks for.
+pub const WORKER_SCOPES: [&str; 6] = [
+    "codeq:claim",
+    "codeq:heartbeat",
+    "codeq:abandon",
+    "codeq:nack",
+    "codeq:result",
+    "codeq:subscribe",
+];
+
+/// A node. Killed when dropped.
+pub struct Node {
+    process: Process,
+    lines: Lines,
+    client: Client,
+}
+
+/// Lines of a process, as they come.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+/// The environment of a node.
+#[derive(Clone)]
+pub struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    /// A node on this Redis: any port, the callers of this module, no pause before it drains.
+    pub fn on(redis: &Redis) -> Self {
+        Self::at(&redis.url())
+    }
+
+    /// As `on`, with the address of a store.
+    pub fn at(redis_url: &str) -> Self {
+        let settings = Self(BTreeMap::new());
+        settings
+            .set("PORT", "0")
+            .set("BIND_ADDR", "127.0.0.1")
+            .set("REDIS_URL", redis_url)
+            .set("PRODUCER_AUTH_PROVIDER", "static")
+            .set("PRODUCER_AUTH_CONFIG", &producers().to_string())
+            .set("WORKER_AUTH_PROVIDER", "static")
+            .set("WORKER_AUTH_CONFIG", &workers().to_string())
+            .set("SHUTDOWN_DELAY_SECONDS", "0")
+            .set("SHUTDOWN_DRAIN_SECONDS", "10")
+    }
+
+    /// Sets a variable.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts a node and waits until it is ready.
+    pub async fn start(self) -> Node {
+        let node = self.launch().await;
+        node.until_ready().await;
+        node
+    }
+
+    /// Starts a node and waits until it listens.
+    pub async fn launch(self) -> Node {
+        let (process, lines) = self.spawn();
+        let mut process = process;
+        let started = eventually("the node listens", || {
+            let ended = process.ended();
+            let line = lines.find(|line| line["event"] == "node.started");
+            let said = lines.all();
+            async move {
+                assert!(ended.is_none() || line.is_some(), "the node ended: {said:#?}");
+                line
+            }
+        })
+        .await;
+        let address = started["context"]["address"].as_str().unwrap();
+        let client = Client::anonymous(&format!("http://{address}"));
+        Node { process, lines, client }
+    }
+
+    /// Runs a node that is expected to end by itself; its exit code and what it said.
+    pub async fn fails(self) -> (Option<i32>, Vec<String>) {
+        let (mut process, lines) = self.spawn();
+        let status = process.exit(Duration::from_secs(10)).await;
+        eventually("the pipes are read to their end", || {
+            let ended = Arc::strong_count(&lines.0) == 1;
+            async move { ended.then_some(()) }
+        })
+        .await;
+        (status.code(), lines.all())
+    }
+
+    fn spawn(self) -> (Process, Lines) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_codeq"));
+        command
+            .arg("serve")
+            .env_clear()
+            .envs(&self.0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let lines = Lines::default();
+        let (out, err) = (process.child().stdout.take(), process.child().stderr.take());
+        lines.gather(out.unwrap());
+        lines.gather(err.unwrap());
+        (process, lines)
+    }
+}
+
+impl Node {
+    /// A node with the usual settings, ready.
+    pub async fn on(redis: &Redis) -> Self {
+        Settings::on(redis).start().await
+    }
+
+    /// A node with some settings more, ready.
+    pub async fn with(redis: &Redis, variables: &[(&str, &str)]) -> Self {
+        let set = |settings: Settings, (name, value): &(&str, &str)| settings.set(name, value);
+        variables.iter().fold(Settings::on(redis), set).start().await
+    }
+
+    /// Waits until the node takes requests.
+    pub async fn until_ready(&self) {
+        eventually("the node is ready", || async {
+            let answer = self.anyone().get("//readyz").sent().await;
+            answer.is_ok_and(|answer| answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Calls without a token.
+    pub fn anyone(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Calls with this token.
+    pub fn token(&self, token: &str) -> Client {
+        self.client.with_token(token)
+    }
+
+    /// A producer of `acme`.
+    pub fn producer(&self) -> Client {
+        self.token("producer")
+    }
+
+    /// An administrator of `acme`, by scope; also a producer.
+    pub fn admin(&self) -> Client {
+        self.token("admin")
+    }
+
+    /// An administrator of `acme` with the scope `codeq:operator`.
+    pub fn operator(&self) -> Client {
+        self.token("operator")
+    }
+
+    /// A worker of `acme` with every scope, for every command.
+    pub fn worker(&self) -> Client {
+        self.token("worker")
+    }
+
+    /// Another worker of `acme`, with another subject.
+    pub fn other_worker(&self) -> Client {
+        self.token("worker-2")
+    }
+
+    /// The scrape of this node.
+    pub async fn scrape(&self) -> Scrape {
+        Scrape::of(self.anyone().get("//metrics").await.text())
+    }
+
+    /// What the process wrote so far, stdout and stderr.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.all()
+    }
+
+    /// The first JSON line that is such, as soon as it is there.
+    pub async fn line(&self, such: impl Fn(&Value) -> bool) -> Value {
+        eventually("a line", || {
+            let line = self.lines.find(&such);
+            async move { line }
+        })
+        .await
+    }
+
+    /// Sends a signal, as `libc::SIGTERM`.
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    /// Asks the node to stop.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Waits for the node's end. Panics after `within`.
+    pub async fn exit(&mut self, within: Duration) -> ExitStatus {
+        self.process.exit(within).await
+    }
+
+    /// Stops it in order; it must end with code 0.
+    pub async fn stop(mut self) -> Vec<String> {
+        self.terminate();
+        let status = self.exit(Duration::from_secs(15)).await;
+        assert_eq!(status.code(), Some(0), "{:#?}", self.lines());
+        self.lines()
+    }
+}
+
+impl Lines {
+    fn gather(&self, pipe: impl Read + Send + 'static) {
+        let lines = self.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                lines.0.lock().unwrap().push(line);
+            }
+        });
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn find(&self, such: impl Fn(&Value) -> bool) -> Option<Value> {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| such(line))
+    }
+}
+
+/// A token with its tenant in `tid`.
+pub fn token(token: &str, tenant: &str, scopes: &[&str], event_types: &[&str]) -> Value {
+    json!({
+        "token": token,
+        "subject": token,
+        "scopes": scopes,
+        "eventTypes": event_types,
+        "raw": {"tid": tenant},
+    })
+}
+
+/// Who produces: a token is its own subject.
+pub fn producers() -> Value {
+    let mut by_role = token("admin-by-role", "acme", &[], &[]);
+    by_role["raw"]["role"] = json!("admin");
+    let mut refreshed = token("producer-refreshed", "acme", &[], &[]);
+    refreshed["subject"] = json!("producer");
+    json!([
+        token("producer", "acme", &[], &[]),
+        refreshed,
+        token("producer-2", "acme", &[], &[]),
+        token("admin", "acme", &["codeq:admin"], &[]),
+        by_role,
+        token("operator", "acme", &["codeq:admin", "codeq:operator"], &[]),
+        token("globex-producer", "globex", &[], &[]),
+        token("globex-admin", "globex", &["codeq:admin"], &[]),
+        token("no-tenant", "Not A Tenant", &[], &[]),
+    ])
+}
+
+/// Who works: a token is its own subject.
+pub fn workers() -> Value {
+    let all = |name: &str, tenant: &str| token(name, tenant, &WORKER_SCOPES, &["*"]);
+    let mut shared = all("worker-same-subject", "acme");
+    shared["subject"] = json!("worker");
+    json!([
+        all("worker", "acme"),
+        all("worker-2", "acme"),
+        shared,
+        token("mail-worker", "acme", &WORKER_SCOPES, &["mail"]),
+        token("claim-only", "acme", &["codeq:claim"], &["*"]),
+        token("scope-of-nothing", "acme", &["codeq:subscribe"], &["*"]),
+        token("worker-without-scopes", "acme", &[], &["*"]),
+        token("worker-without-events", "acme", &WORKER_SCOPES, &[]),
+        all("no-tenant-worker", "Not A Tenant"),
+        all("globex-worker", "globex"),
+    ])
+}
