@@ -1,7 +1,12 @@
 //! The broker from outside, in one binary that is linked once. A folder is a kind of promise:
 //!
-//! - `operations`: what is agreed between files (scripts, rooms, commands) stays agreed.
+//! - `contract`: what `docs/http-api.md` says, call by call.
+//! - `operations`: how a node starts, stops and shows itself, and what is agreed between files
+//!   (scripts, rooms, commands) stays agreed.
+//! - `support`: what tests stand on.
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+mod contract;
 mod operations;
+mod support;

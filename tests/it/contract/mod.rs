@@ -1,0 +1,3 @@
+//! `docs/http-api.md`, group by group.
+
+mod producer;
