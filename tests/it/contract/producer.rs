@@ -1,6 +1,6 @@
 //! What a producer may send, and what it gets.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Node, Redis, seen};
 
@@ -13,7 +13,33 @@ async fn a_task_is_answered_with_all_its_fields_in_order() {
         "priority": 7, "webhook": "http://receiver.test/hook", "maxAttempts": 3,
     });
     let created = node.producer().create(full).await;
-    seen(|| insta::assert_snapshot!(created.shown(), @""));
+    seen(|| {
+        insta::assert_snapshot!(created.shown(), @r#"
+    202 {"id":"<id>",
+    "command":"Send Mail/Grüße",
+    "payload":"{\"n\":1.5,\"to\":\"a@b\"}",
+    "priority":7,
+    "webhook":"http://receiver.test/hook",
+    "status":"PENDING",
+    "lastKnownLocation":"PENDING_LIST",
+    "maxAttempts":3,
+    "tenantId":"acme",
+    "createdAt":"<time>",
+    "updatedAt":"<time>"}
+    "#)
+    });
     let least = node.producer().create(json!({"command": "m", "payload": 0})).await;
-    seen(|| insta::assert_snapshot!(least.shown(), @""));
+    seen(|| {
+        insta::assert_snapshot!(least.shown(), @r#"
+    202 {"id":"<id>",
+    "command":"m",
+    "payload":"0",
+    "status":"PENDING",
+    "lastKnownLocation":"PENDING_LIST",
+    "maxAttempts":5,
+    "tenantId":"acme",
+    "createdAt":"<time>",
+    "updatedAt":"<time>"}
+    "#)
+    });
 }

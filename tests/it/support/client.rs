@@ -219,9 +219,9 @@ impl IntoFuture for Call {
 }
 
 impl Answer {
-    /// Status and body, as a snapshot shows them.
+    /// Status and body as a snapshot shows them: byte for byte, but a line for each field.
     pub fn shown(&self) -> String {
-        format!("{} {}", self.status, self.text())
+        format!("{} {}", self.status, lines(self.text()))
     }
 
     pub fn text(&self) -> &str {
@@ -262,4 +262,25 @@ impl Answer {
     pub fn is_replayed(&self) -> bool {
         self.header("Idempotency-Replayed") == Some("true")
     }
+}
+
+/// Breaks JSON into lines at the commas of its outermost object or array.
+fn lines(json: &str) -> String {
+    let (mut out, mut depth, mut inside, mut escaped) = (String::new(), 0, false, false);
+    for c in json.chars() {
+        out.push(c);
+        if inside {
+            inside = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            '"' => inside = true,
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            ',' if depth == 1 => out.push('\n'),
+            _ => {}
+        }
+    }
+    out
 }

@@ -25,13 +25,16 @@ impl Scrape {
         let of_family = |name: &str| {
             name == family || name.strip_prefix(family).is_some_and(|rest| rest.starts_with('{'))
         };
-        self.0.iter().filter(|(name, _)| of_family(name) && name.contains(part)).map(|(_, v)| v).sum()
+        self.0
+            .iter()
+            .filter(|(name, _)| of_family(name) && name.contains(part))
+            .map(|(_, v)| v)
+            .sum()
     }
 
     /// The names of all families.
     pub fn families(&self) -> Vec<&str> {
-        let mut names: Vec<_> =
-            self.0.keys().map(|name| name.split('{').next().unwrap()).collect();
+        let mut names: Vec<_> = self.0.keys().map(|name| name.split('{').next().unwrap()).collect();
         names.dedup();
         names
     }

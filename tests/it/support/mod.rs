@@ -1,6 +1,10 @@
 //! What tests stand on: a Redis of their own, the real binary as a process, and callers of its API.
 //! Everything ends with its value, also when a test panics.
-#![allow(dead_code, reason = "one module for every folder of tests; each uses its part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "one module for every folder of tests; each uses its part of it"
+)]
 
 pub mod client;
 pub mod idp;
