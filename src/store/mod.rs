@@ -1,8 +1,8 @@
 //! Links to Redis, gathered calls, wake-ups. Everything that talks to Redis goes through here.
 //!
 //! Per primary there is one connection for scripts that write, one for reads and large values and
-//! one for messages, each restoring itself ([`link`]). Calls of a kind are gathered while others
-//! are under way ([`lane`]). Scripts are types ([`script`]), put together with their modules by
+//! one for messages, each restoring itself (`link`). Calls of a kind are gathered while others
+//! are under way (`lane`). Scripts are types ([`script`]), put together with their modules by
 //! [`bundle`].
 
 mod args;
@@ -13,6 +13,7 @@ mod error;
 mod lane;
 mod link;
 mod memory;
+mod publish;
 mod reply;
 pub mod script;
 #[cfg(test)]

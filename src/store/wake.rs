@@ -1,25 +1,22 @@
 //! Waking waiters on other nodes: one channel per partition, subscribed only while somebody here
 //! waits. A lost message costs latency, never a task: waiters poll slowly as well.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
-use smallvec::smallvec;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::lane::{Job, Lane, Work};
+use super::lane::Lane;
 use super::link::{Broken, Link, Live, State};
+use super::publish::Publisher;
 use crate::model::{Partition, Partitions};
 
 /// How long a node stays subscribed after its last waiter left: waiters come and go.
 const LINGER: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
-/// A message is sent at most once in so long; what is said again meanwhile is sent at its end.
-const QUIET: Duration = Duration::from_millis(2);
 /// How often a subscribed connection is asked whether it is still alive.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Messages that a slow reader may fall behind.
@@ -70,9 +67,7 @@ impl Wake {
         };
         tokio::spawn(subscriber.run());
         let (outbox, inbox) = mpsc::unbounded_channel();
-        let publisher =
-            Publisher { inbox, lane, channels, said: HashMap::new(), quiet: VecDeque::new() };
-        tokio::spawn(publisher.run());
+        tokio::spawn(Publisher::new(inbox, lane, channels).run());
         Self { ears, heard, outbox }
     }
 
@@ -286,67 +281,5 @@ impl Subscriber {
 
     fn names(&self, indexes: &[usize]) -> Vec<&str> {
         indexes.iter().map(|index| self.channels[*index].as_str()).collect()
-    }
-}
-
-/// Publishes, and keeps repetitions apart.
-struct Publisher {
-    /// Without a limit of its own: each message follows a call that had one.
-    inbox: mpsc::UnboundedReceiver<(Partition, String)>,
-    lane: Lane,
-    channels: Arc<[String]>,
-    /// What was sent just now, and whether it was said again since.
-    said: HashMap<(Partition, String), bool>,
-    /// When each of those may be sent again, soonest first.
-    quiet: VecDeque<(Instant, (Partition, String))>,
-}
-
-impl Publisher {
-    async fn run(mut self) {
-        loop {
-            let next = self.quiet.front().map(|(until, _)| *until);
-            tokio::select! {
-                message = self.inbox.recv() => match message {
-                    Some(message) => self.say(message),
-                    None => return,
-                },
-                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.end_quiet(),
-            }
-        }
-    }
-
-    fn say(&mut self, message: (Partition, String)) {
-        if let Some(again) = self.said.get_mut(&message) {
-            *again = true;
-            return;
-        }
-        self.send(&message);
-        self.said.insert(message.clone(), false);
-        self.quiet.push_back((Instant::now() + QUIET, message));
-    }
-
-    fn end_quiet(&mut self) {
-        let now = Instant::now();
-        while let Some((until, _)) = self.quiet.front()
-            && *until <= now
-            && let Some((_, message)) = self.quiet.pop_front()
-        {
-            match self.said.get_mut(&message) {
-                Some(again) if *again => {
-                    *again = false;
-                    self.send(&message);
-                    self.quiet.push_back((now + QUIET, message));
-                }
-                _ => drop(self.said.remove(&message)),
-            }
-        }
-    }
-
-    fn send(&self, (partition, text): &(Partition, String)) {
-        let channel = self.channels[usize::from(partition.number())].clone();
-        let args = smallvec![Bytes::from_static(b"PUBLISH"), channel.into(), text.clone().into()];
-        let work = Work::Command { operation: "publish", args };
-        // Refused while Redis is away: then nobody hears, and all wake after the reconnect.
-        let _ = self.lane.submit(Job::unattended(work));
     }
 }
