@@ -12,6 +12,9 @@ use super::http::{Connection, Target};
 /// Ticks of `/proc/<pid>/stat` in a second: part of Linux' interface, the same on every machine.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// The scripts that the load calls; the others are the node's own background work.
+const LOAD: [&str; 3] = ["enqueue", "claim", "submit"];
+
 /// Everything that can be read; what was not asked for stays empty.
 pub struct Meters {
     redis: Option<MultiplexedConnection>,
@@ -56,7 +59,7 @@ pub struct Cost {
     pub node_cpu_seconds: Option<f64>,
     /// CPU of this process.
     pub generator_cpu_seconds: f64,
-    /// Mean items per script call, by operation, and over all as `all`.
+    /// Mean items per script call, by operation, and over those of the load as `all`.
     pub mean_batch: BTreeMap<String, f64>,
 }
 
@@ -138,8 +141,10 @@ impl Reading {
             if *count > old_count {
                 let (sum, count) = (sum - old_sum, count - old_count);
                 cost.mean_batch.insert(operation.clone(), sum / count);
-                items += sum;
-                batches += count;
+                if LOAD.contains(&operation.as_str()) {
+                    items += sum;
+                    batches += count;
+                }
             }
         }
         if batches > 0.0 {

@@ -4,6 +4,7 @@
 //! capacity and cost; its latencies are those of a saturated node. Read the ratios: node, Redis
 //! and generator share the machine, and the table says who was busy.
 
+mod client;
 mod http;
 mod load;
 mod meters;
@@ -17,8 +18,9 @@ use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use url::Url;
 
+use client::Plan;
 use http::{Connection, Target};
-use load::{Load, Plan, Step};
+use load::{Load, Step};
 use meters::Meters;
 use report::{Growth, Phase, Report};
 
@@ -142,7 +144,7 @@ impl Bench {
             ("batch", args.batch),
             ("nodes", targets.len() as u64),
         ];
-        let load = Load::new(plan(&args, targets), args.concurrency as usize);
+        let load = Load::new(plan(&args, targets));
         let mut bench = Self { args, load, meters, phases: Vec::new() };
         let growth = bench.run_all().await?;
         Ok(Report {
@@ -236,8 +238,8 @@ fn plan(args: &Args, targets: Vec<Target>) -> Plan {
         producer_token: args.producer_token.clone(),
         worker_token: args.worker_token.clone(),
         commands: (0..args.commands).map(|number| format!("codeq-bench-{number}")).collect(),
+        concurrency: args.concurrency as usize,
         batch: args.batch,
-        claim_batch: args.batch.min(load::CLAIM_LIMIT),
         payload_bytes: args.payload_bytes as usize,
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::load::Seen;
+use super::client::Seen;
 use super::meters::Cost;
 
 /// A whole run.
