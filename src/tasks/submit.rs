@@ -68,15 +68,15 @@ pub struct Batch {
     results: Vec<Box<RawValue>>,
 }
 
-/// One verdict of a batch.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+/// One verdict of a batch, for the description of the API: its bytes are read by [`parse_item`].
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "only its schema is used")]
 pub struct BatchItem {
     /// The task.
     task_id: String,
     /// The verdict.
     #[serde(flatten)]
-    #[schema(inline)]
     verdict: Request,
 }
 
