@@ -9,4 +9,4 @@ stds.codeq = {
   },
 }
 std = "codeq"
-max_line_length = 100
+max_line_length = 104 -- stylua owns the length of code; this is for comments and strings

@@ -11,6 +11,7 @@ use crate::telemetry::log::LogLevels;
 
 /// What to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = LogLevelRequest)]
 pub struct Request {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     level: Option<String>,
@@ -20,6 +21,7 @@ pub struct Request {
 
 /// What is in force on the answering node, until it restarts.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LogLevelResponse)]
 pub struct Response {
     level: String,
     filter: String,

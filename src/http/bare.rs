@@ -1,8 +1,9 @@
 //! Batches that may come as a bare array.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// A batch: an object that names its items, or a bare array of them. It is answered in kind.
 #[derive(Debug)]
@@ -11,6 +12,16 @@ pub enum BareOr<T> {
     Bare(Vec<Box<RawValue>>),
     /// An object.
     Named(T),
+}
+
+/// How such an answer looks, for the schema.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum InKind<Named, Item> {
+    /// To an object.
+    Named(Named),
+    /// To a bare array.
+    Bare(Vec<Item>),
 }
 
 impl<T> BareOr<T> {

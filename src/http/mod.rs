@@ -25,7 +25,7 @@ mod tests;
 mod trace;
 
 pub use answer::{ErrorBody, ItemError};
-pub use bare::BareOr;
+pub use bare::{BareOr, InKind};
 pub use body::{ArrivesBy, Body, BodyOrEmpty, RawBody, RequestBody};
 pub use caller::{Admin, Caller, Operator, Producer, Reader, Tenants, Worker, scope};
 pub use context::Context;

@@ -13,6 +13,7 @@ use crate::model::Time;
 /// What used to be deleted.
 #[derive(Deserialize, ToSchema, Default)]
 #[serde(default)]
+#[schema(as = CleanupRequest)]
 pub struct Request {
     /// Clamped to 1..1000.
     limit: Option<i64>,
@@ -22,6 +23,7 @@ pub struct Request {
 
 /// Nothing was.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CleanupResponse)]
 pub struct Response {
     deleted: u64,
     #[schema(value_type = String, format = "date-time")]

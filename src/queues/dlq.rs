@@ -17,6 +17,7 @@ use crate::{gives, script};
 /// Which of them.
 #[derive(Deserialize, ToSchema, Default)]
 #[serde(default)]
+#[schema(as = DeadRequest)]
 pub struct Request {
     /// At most 1000; unknown ones are skipped.
     #[schema(max_items = 1000)]

@@ -15,6 +15,7 @@ use crate::tasks;
 #[derive(Deserialize, IntoParams)]
 pub struct Ask {
     /// Which index.
+    #[param(inline)]
     state: In,
     /// 1..1000.
     #[serde(default)]

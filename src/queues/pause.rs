@@ -12,6 +12,7 @@ use crate::script;
 
 /// Whether a queue is paused now.
 #[derive(Serialize, ToSchema)]
+#[schema(as = PauseResponse)]
 pub struct Response {
     command: String,
     paused: bool,

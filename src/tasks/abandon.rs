@@ -19,6 +19,7 @@ use super::events;
 /// Nothing needs to be said.
 #[derive(Deserialize, ToSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
+#[schema(as = AbandonRequest)]
 pub struct Request {
     /// The lease, unless the header names it.
     lease_token: Option<String>,
@@ -26,6 +27,7 @@ pub struct Request {
 
 /// It is back.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AbandonResponse)]
 pub struct Response {
     /// `requeued`
     status: &'static str,

@@ -23,6 +23,7 @@ use super::{events, state};
 /// One task to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = CreateRequest)]
 pub struct Request {
     /// The queue: not blank, at most 256 bytes, no control characters.
     command: String,
@@ -52,6 +53,7 @@ pub struct Request {
 
 /// Several tasks: an object with `tasks`, or a bare array.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = CreateBatch)]
 pub struct Batch {
     /// 1..100 of them, each on its own.
     #[schema(value_type = Vec<Request>, min_items = 1, max_items = 100)]
@@ -60,6 +62,7 @@ pub struct Batch {
 
 /// The answer to a batch, in its order.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CreateBatchResponse)]
 pub struct BatchResponse {
     results: Vec<Item>,
 }
@@ -67,6 +70,7 @@ pub struct BatchResponse {
 /// What became of one task of a batch.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = CreateItem)]
 pub enum Item {
     /// It is there.
     #[schema(title = "Created")]
@@ -169,7 +173,7 @@ pub async fn create(
 
 /// Creates up to 100 tasks, each on its own.
 #[utoipa::path(post, path = "/tasks/batch", tag = "producer", request_body = Batch,
-    responses((status = 200, body = BatchResponse), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
+    responses((status = 200, body = http::InKind<BatchResponse, Item>), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
 pub async fn create_batch(
     State(app): State<App>,
     producer: Producer,

@@ -19,6 +19,7 @@ use super::{claim, events};
 /// How long to keep it.
 #[derive(Deserialize, ToSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
+#[schema(as = HeartbeatRequest)]
 pub struct Request {
     /// From now on, so it may shorten the lease; ≤ 0 or absent is the default, above 43200 is 43200.
     extend_seconds: Option<i64>,
@@ -29,6 +30,7 @@ pub struct Request {
 /// It is kept.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = HeartbeatResponse)]
 pub struct Response {
     ok: bool,
     #[schema(value_type = String, format = "date-time")]

@@ -19,6 +19,7 @@ use super::{cut, events};
 /// Why, and for how long.
 #[derive(Deserialize, ToSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
+#[schema(as = NackRequest)]
 pub struct Request {
     /// Seconds until it may be claimed again, at most `backoffMaxSeconds`; ≤ 0 leaves it to the policy.
     delay_seconds: Option<i64>,
@@ -31,6 +32,7 @@ pub struct Request {
 /// What became of it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NackResponse)]
 pub struct Response {
     /// `requeued` or `dlq`.
     status: &'static str,

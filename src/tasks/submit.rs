@@ -23,6 +23,7 @@ use super::{cut, events, state};
 /// A verdict.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = SubmitRequest)]
 pub struct Request {
     /// `COMPLETED` or `FAILED`.
     status: String,
@@ -62,6 +63,7 @@ pub struct Artifact {
 
 /// Several verdicts: an object with `results`, or a bare array.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = SubmitBatch)]
 pub struct Batch {
     /// 1..100 of them, each on its own; `taskId` names the task.
     #[schema(value_type = Vec<BatchItem>, min_items = 1, max_items = 100)]
@@ -82,6 +84,7 @@ pub struct BatchItem {
 
 /// The answer to a batch, in its order.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SubmitBatchResponse)]
 pub struct BatchResponse {
     results: Vec<Item>,
 }
@@ -89,6 +92,7 @@ pub struct BatchResponse {
 /// What became of one verdict of a batch.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = SubmitItem)]
 pub struct Item {
     task_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +155,7 @@ pub async fn submit(
 
 /// Ends up to 100 tasks, each on its own.
 #[utoipa::path(post, path = "/tasks/batch/results", tag = "worker", request_body = Batch,
-    responses((status = 200, body = BatchResponse), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
+    responses((status = 200, body = http::InKind<BatchResponse, Item>), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn submit_batch(
     State(app): State<App>,
     worker: Worker<scope::Result>,

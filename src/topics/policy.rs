@@ -44,7 +44,9 @@ pub struct Topic {
     id: String,
     name: String,
     version: u32,
+    // Not by reference: the policy's schema admits no further fields, and here are some.
     #[serde(flatten)]
+    #[schema(value_type = Object)]
     policy: Policy,
 }
 

@@ -205,3 +205,28 @@ fn every_dependency_has_its_reason_on_the_page() {
     told.sort();
     assert_eq!(told, dependencies());
 }
+
+/// Two types of one name become one schema, and the page then describes only one of them.
+#[test]
+fn every_schema_has_a_name_of_its_own() {
+    let mut names = Vec::new();
+    for Source { path, text } in rust() {
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        for (at, _) in lines.iter().enumerate().filter(|(_, line)| derives_a_schema(line)) {
+            let item = lines[at..].iter().position(|line| line.starts_with("pub ")).unwrap();
+            let own = lines[at + item].split([' ', '<']).nth(2).unwrap();
+            let renamed = lines[at..at + item]
+                .iter()
+                .find_map(|line| line.strip_prefix("#[schema(as = ")?.strip_suffix(")]"));
+            names.push((renamed.unwrap_or(own).to_owned(), path.clone()));
+        }
+    }
+    names.sort();
+    let twice: Vec<_> = names.windows(2).filter(|pair| pair[0].0 == pair[1].0).collect();
+    assert!(twice.is_empty(), "say `#[schema(as = …)]`: {twice:#?}");
+    assert!(names.len() > 10, "the schemas were not found");
+}
+
+fn derives_a_schema(line: &str) -> bool {
+    line.starts_with("#[derive(") && line.contains("ToSchema")
+}
