@@ -6,8 +6,9 @@ cd "$(dirname "$0")"
 
 if [ -z "${CODEQ_URL:-}" ]; then exec ./with-broker.sh scripts/schemathesis.sh "$@"; fi
 
-export SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1
-export HYPOTHESIS_STORAGE_DIRECTORY=$PWD/../.tools/hypothesis
+export SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=$PWD PYTHONDONTWRITEBYTECODE=1
+# It leaves a cache where it runs.
+cd ../.tools
 rc=0
 
 play() { # play <token> <paths> [more arguments]
