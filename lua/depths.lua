@@ -11,7 +11,8 @@ local key = require("lib.keys")
 local function depths(labels)
   local numbers = {}
   for label = 0, labels do
-    local four = redis.call("HMGET", key.counts, label .. "r", label .. "d", label .. "p", label .. "x")
+    local four =
+      redis.call("HMGET", key.counts, label .. "r", label .. "d", label .. "p", label .. "x")
     for i = 1, 4 do
       numbers[#numbers + 1] = tonumber(four[i] or 0)
     end

@@ -22,7 +22,8 @@ end
 
 -- Forgets the name of a queue that holds nothing and is not paused.
 function count.forget_if_idle(queue)
-  local left = redis.call("HMGET", key.counts, queue .. "r", queue .. "d", queue .. "p", queue .. "x")
+  local left =
+    redis.call("HMGET", key.counts, queue .. "r", queue .. "d", queue .. "p", queue .. "x")
   if
     not (left[1] or left[2] or left[3] or left[4])
     and redis.call("SISMEMBER", key.paused, queue) == 0
