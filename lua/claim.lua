@@ -19,16 +19,18 @@ local clock = require("lib.clock")
 local count = require("lib.count")
 local key = require("lib.keys")
 local lease = require("lib.lease")
+local number = require("lib.number")
 local task = require("lib.task")
 local tomb = require("lib.tomb")
 
 -- How many of a tenant's queues one claim for any of them looks at.
 local LOOKS = 16
 -- The first bytes of a body that are answered; the rest of a larger one is fetched beside.
-local NEAR = 2048
+local NEAR, LAST = 2048, "2047"
 
 local now = clock.now_ms
 local any_tombs = redis.call("EXISTS", key.tombs) == 1
+local any_attempted = redis.call("EXISTS", key.attempted) == 1
 -- Highest priority of a queue that may still hold something; -1: nothing, or it is paused.
 local top = {}
 
@@ -39,7 +41,18 @@ local function first_priority(queue)
   local r = key.ready .. queue .. ":"
   -- Most queues use priority 0 only: one look instead of nine.
   if
-    redis.call("EXISTS", r .. 9, r .. 8, r .. 7, r .. 6, r .. 5, r .. 4, r .. 3, r .. 2, r .. 1) == 0
+    redis.call(
+      "EXISTS",
+      r .. "9",
+      r .. "8",
+      r .. "7",
+      r .. "6",
+      r .. "5",
+      r .. "4",
+      r .. "3",
+      r .. "2",
+      r .. "1"
+    ) == 0
   then
     return 0
   end
@@ -50,7 +63,7 @@ end
 local function pop(queue)
   local priority = top[queue] or first_priority(queue)
   while priority >= 0 do
-    local id = redis.call("RPOP", key.ready .. queue .. ":" .. priority)
+    local id = redis.call("RPOP", key.ready .. queue .. ":" .. number(priority))
     if not id then
       priority = priority - 1
     elseif not (any_tombs and tomb.take(id)) then
@@ -63,12 +76,15 @@ local function pop(queue)
 end
 
 local function grant(id, token, worker, lease_ms, span)
-  local raw = redis.call("GETRANGE", key.body .. id, 0, NEAR - 1)
+  local raw = redis.call("GETRANGE", key.body .. id, "0", LAST)
   if raw == "" then
     return nil
   end
   local found = task.parse(raw)
-  local kept, unreadable = lease.kept(id)
+  local kept, unreadable
+  if any_attempted then
+    kept, unreadable = lease.kept(id)
+  end
   if not found or unreadable then
     return nil, "UNKNOWN_VERSION"
   end
@@ -82,7 +98,7 @@ local function grant(id, token, worker, lease_ms, span)
   end
   of.trace = task.context(found, trace, span)
   lease.write(id, of)
-  redis.call("ZADD", key.leases, now + lease_ms, id)
+  redis.call("ZADD", key.leases, number(now + lease_ms), id)
   count.add(found.queue, found.label, "r", -1)
   count.add(found.queue, found.label, "p", 1)
   local size = #raw
@@ -105,7 +121,7 @@ local function take(queue, tasks, leases, worker, lease_ms, span)
       tasks[#tasks + 1] = granted
     elseif refusal then
       -- A later version wrote it, and later nodes will take it: it goes back, and is left alone.
-      redis.call("RPUSH", key.ready .. queue .. ":" .. priority, id)
+      redis.call("RPUSH", key.ready .. queue .. ":" .. number(priority), id)
       top[queue] = -1
       return
     end

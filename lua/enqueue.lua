@@ -17,7 +17,6 @@
 -- GIVES created_ms   when it was accepted
 -- GIVES due_ms       when it is ready
 -- GIVES max          attempts it may have
--- GIVES retention_s  how long it is kept after its end
 -- GIVES length       of its ready list; 1: waiters must hear of it
 -- FAILS PART_LOST
 -- COSTS O(log n) in the delayed tasks of the partition, otherwise O(1)
@@ -26,6 +25,7 @@ local call = require("lib.call")
 local clock = require("lib.clock")
 local count = require("lib.count")
 local key = require("lib.keys")
+local number = require("lib.number")
 local ready = require("lib.ready")
 
 local default_max, default_retention = call.once()
@@ -46,11 +46,8 @@ local function policy(queue)
   return known
 end
 
--- Whether an earlier run of this same call did the work.
-local function already_done(name, id, stored)
-  if stored == "0" then
-    return redis.call("EXISTS", name) == 1
-  end
+-- Whether an earlier run of this same call did the work, for a body that was SET beside it.
+local function already_done(name, id)
   local ttl = redis.call("PTTL", name)
   if ttl == -2 then
     return nil, "PART_LOST"
@@ -72,28 +69,27 @@ end
 
 local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, body)
   local priority, hooks, label, flags, queue, at = struct.unpack(">BBHBc24", body)
+  label = number(label)
   local name = key.body .. id
-  local done, refusal = already_done(name, id, stored)
-  if refusal then
-    return refusal
+  local done, refusal
+  if stored == "1" then
+    done, refusal = already_done(name, id)
+    if refusal then
+      return refusal
+    end
   end
 
   local idempotency
   if flags % 2 == 1 then
     idempotency = key.idempotency .. string.sub(body, at, at + 21)
     local known = not done and redis.call("GET", idempotency)
-    if known then
+    if known and string.sub(known, 1, 22) ~= id then
       if stored == "1" then
         redis.call("UNLINK", name)
       end
       local other = string.sub(known, 1, 22)
-      return { 1, other, string.sub(known, 23) == digest and 0 or 1, 0, 0, 0, 0, 0 }
+      return { 1, other, string.sub(known, 23) == digest and 0 or 1, 0, 0, 0, 0 }
     end
-  end
-  if done then
-    local _, created, due, had_max, retention =
-      struct.unpack(">BI8I8HI4", redis.call("GETRANGE", name, 0, 22))
-    return { 0, id, 0, created, due, had_max, retention, 0 }
   end
 
   local now = clock.now_ms
@@ -109,12 +105,18 @@ local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, bo
   local retention = set[2] or tonumber(default_retention)
   local head = struct.pack(">BI8I8HI4", 1, now, due, attempts, retention)
 
-  -- The growing write comes first: at maxmemory the call is refused here, whole.
-  if stored == "1" then
-    redis.call("SETRANGE", name, 0, head)
+  -- The growing write comes first: at maxmemory the call is refused here, whole. A body that is there
+  -- was put there by an earlier run of this same call.
+  if stored == "0" then
+    done = not redis.call("SET", name, head .. body, "NX")
+  elseif not done then
+    redis.call("SETRANGE", name, "0", head)
     redis.call("PERSIST", name)
-  else
-    redis.call("SET", name, head .. body)
+  end
+  if done then
+    local _, had_created, had_due, had_max =
+      struct.unpack(">BI8I8H", redis.call("GETRANGE", name, "0", "22"))
+    return { 0, id, 0, had_created, had_due, had_max, 0 }
   end
   if idempotency then
     redis.call("SET", idempotency, id .. digest)
@@ -127,9 +129,9 @@ local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, bo
     redis.call("ZADD", key.delayed, due, id)
     count.add(queue, label, "d", 1)
   else
-    length = ready.push(id, { queue = queue, label = label, priority = priority })
+    length = ready.push(id, { queue = queue, label = label, priority = number(priority) })
   end
-  return { 0, id, 0, now, due, attempts, retention, length }
+  return { 0, id, 0, now, due, attempts, length }
 end
 
 local answer = call.each(enqueue)

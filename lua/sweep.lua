@@ -117,6 +117,7 @@ local function sweep(guard_ms, limit, chance)
   local due = wake_due(limit, woken)
   local ended = end_leases(limit, tonumber(chance), expired)
   local retired = retire(limit)
+  redis.call("ZREMRANGEBYSCORE", key.awaited, "-inf", now)
   local tombed = redis.call("HRANDFIELD", key.tombed)
   if tombed then
     tomb.trim(tombed, limit)

@@ -2,8 +2,11 @@
 -- that belongs to the task, and puts the webhook's delivery into the outbox, in the same script.
 local clock = require("lib.clock")
 local key = require("lib.keys")
+local number = require("lib.number")
 
 local finish = { COMPLETED = 1, FAILED = 2, DEAD = 3, CANCELLED = 4 }
+
+local any_awaited = redis.call("EXISTS", key.awaited) == 1
 
 local NO_TOKEN = string.rep("-", 16)
 
@@ -39,16 +42,17 @@ function finish.task(id, found, of, keep_ms, hold_ms)
     keep_ms = hold_ms
   end
 
-  redis.call("SET", key.done .. id, record, "PX", keep_ms)
-  redis.call("PEXPIRE", key.body .. id, keep_ms)
+  local keep = number(keep_ms)
+  redis.call("SET", key.done .. id, record, "PX", keep)
+  redis.call("PEXPIRE", key.body .. id, keep)
   if found.idempotency then
-    redis.call("PEXPIRE", key.idempotency .. found.idempotency, keep_ms)
+    redis.call("PEXPIRE", key.idempotency .. found.idempotency, keep)
   end
   if of.history == 1 then
-    redis.call("PEXPIRE", key.history .. id, keep_ms)
+    redis.call("PEXPIRE", key.history .. id, keep)
   end
   if of.apart and of.apart ~= "" then
-    redis.call("PEXPIRE", key.part .. id .. ":" .. of.apart, keep_ms)
+    redis.call("PEXPIRE", key.part .. id .. ":" .. of.apart, keep)
   end
 
   if hooked then
@@ -72,7 +76,7 @@ function finish.task(id, found, of, keep_ms, hold_ms)
     redis.call("ZADD", key.pending .. found.destination, clock.now_ms, delivery)
     redis.call("ZADD", key.outbox, "LT", clock.now_ms, found.destination)
   end
-  return record, redis.call("EXISTS", key.awaited .. id)
+  return record, any_awaited and redis.call("ZREM", key.awaited, id) or 0
 end
 
 -- Removes the delivery of the end before, if it is still in the outbox: the task lives again.

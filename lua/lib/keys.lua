@@ -24,7 +24,7 @@ return {
   paused = ":p", -- set: queue
   tombs = ":t", -- hash: id -> <queue>:<priority>, cancelled but still in that ready list
   tombed = ":tn", -- hash: <queue>:<priority> -> number of such ids
-  awaited = ":y:", -- string [<id>]: somebody waits for the result; TTL of the wait
+  awaited = ":y", -- zset: id of a task whose result somebody waits for -> when the wait ends
   outbox = ":o", -- zset: destination -> earliest due ms
   pending = ":o:", -- zset [<destination>]: delivery -> due ms
   delivery = ":v:", -- string [<id>_<n>]: what the delivery reports

@@ -3,13 +3,13 @@ local key = require("lib.keys")
 local task = require("lib.task")
 
 -- The first bytes of a body that a read gets through the script; the rest is fetched beside it.
-local NEAR = 2048
+local NEAR, LAST = 2048, "2047"
 
 -- Returns place, first bytes of the body, its whole size, the record of that place (lease or
 -- terminal), the record of earlier attempts, and the time that goes with the place (lease end, due);
 -- or nil and a word.
 return function(id, tenant)
-  local raw = redis.call("GETRANGE", key.body .. id, 0, NEAR - 1)
+  local raw = redis.call("GETRANGE", key.body .. id, "0", LAST)
   if raw == "" then
     return nil, "NOT_FOUND"
   end

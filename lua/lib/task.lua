@@ -1,5 +1,6 @@
 -- task: what scripts need to know of a body. src/model/record.rs is the other side of the format.
 local key = require("lib.keys")
+local number = require("lib.number")
 
 local task = {}
 
@@ -16,9 +17,9 @@ function task.parse(raw)
     due = due,
     max = max,
     retention_ms = retention * 1000,
-    priority = priority,
+    priority = number(priority),
     hooks = hooks,
-    label = label,
+    label = number(label),
     queue = queue,
   }
   if flags % 2 == 1 then
@@ -36,7 +37,7 @@ end
 -- The task of that id if it is this tenant's: a table, or nil and a word. 512 bytes hold the head
 -- and the fields that signals name; the payload is not read.
 function task.of(id, tenant)
-  local raw = redis.call("GETRANGE", key.body .. id, 0, 511)
+  local raw = redis.call("GETRANGE", key.body .. id, "0", "511")
   if raw == "" then
     return nil, "NOT_FOUND"
   end

@@ -5,7 +5,6 @@ use crate::model::{Partition, Partitions, QueueName, TaskId};
 
 const BODY: &str = ":b:";
 const PART: &str = ":s:";
-const AWAITED: &str = ":y:";
 const POLICY: &str = ":u:";
 
 /// The packed body of a task.
@@ -16,11 +15,6 @@ pub fn body(partitions: &Partitions, id: &TaskId) -> String {
 /// A large result, under a name of its own so that a refused submit cannot overwrite an accepted one.
 pub fn part(partitions: &Partitions, id: &TaskId, name: &str) -> String {
     format!("{}{PART}{}:{name}", partitions.root(id.partition()), id.short())
-}
-
-/// Says that somebody waits for a task's result.
-pub fn awaited(partitions: &Partitions, id: &TaskId) -> String {
-    format!("{}{AWAITED}{}", partitions.root(id.partition()), id.short())
 }
 
 /// The policy of a queue.
@@ -36,7 +30,6 @@ mod tests {
         for (name, suffix) in [
             ("body", super::BODY),
             ("part", super::PART),
-            ("awaited", super::AWAITED),
             ("policy", super::POLICY),
         ] {
             assert!(lua.contains(&format!("  {name} = \"{suffix}\",")), "{name}");

@@ -21,7 +21,7 @@ macro_rules! modules {
 
 /// Every file of `lua/lib`, by the name under which scripts require it.
 const MODULES: &[(&str, &str)] = modules![
-    "call", "clock", "count", "dead", "finish", "history", "keys", "lease", "place", "ready",
+    "call", "clock", "count", "dead", "finish", "history", "keys", "lease", "number", "place", "ready",
     "retry", "task", "tomb",
 ];
 

@@ -99,7 +99,7 @@ script! {
         }
     } -> Enqueued {
         replayed: bool, id: TaskId, mismatch: bool, created_ms: i64, due_ms: i64, max: u16,
-        retention_s: u32, length: u64,
+        length: u64,
     }
 }
 

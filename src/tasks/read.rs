@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::{App, keys};
+use crate::app::App;
 use crate::http::{self, Error, Missing, Query, Reader, TaskPath, responses};
 use crate::model::{ResultRecord, Task, TaskId, TenantId};
+use crate::script;
 use crate::telemetry::metrics::Wakeup;
 
 use super::{find, state};
@@ -29,6 +29,14 @@ pub struct Wait {
 pub struct TaskResult {
     task: Task,
     result: ResultRecord,
+}
+
+script! {
+    /// Somebody waits for the end of a task.
+    pub struct Await<'a> = "await", write, repeatable {
+        once {}
+        each { id: &'a TaskId, wait_ms: u64 }
+    } -> Awaited { until_ms: i64 }
 }
 
 /// Longest wait.
@@ -97,8 +105,8 @@ async fn wait_for(
         // The mark makes the ending node tell; the look after it finds what ended before.
         let looked = async {
             if !asked {
-                let key = keys::awaited(&app.partitions, id);
-                app.store.put(id.partition(), key, Bytes::from_static(b"1"), wait).await?;
+                let wait_ms = u64::try_from(wait.as_millis()).expect("at most a minute");
+                app.store.run(id.partition(), Await { id, wait_ms }).await?;
             }
             look(app, id, tenant).await
         };
