@@ -117,7 +117,10 @@ local function sweep(guard_ms, limit, chance)
   local due = wake_due(limit, woken)
   local ended = end_leases(limit, tonumber(chance), expired)
   local retired = retire(limit)
-  redis.call("ZREMRANGEBYSCORE", key.awaited, "-inf", now)
+  local over = redis.call("ZRANGEBYSCORE", key.awaited, "-inf", now, "LIMIT", 0, limit)
+  if #over > 0 then
+    redis.call("ZREM", key.awaited, unpack(over))
+  end
   local tombed = redis.call("HRANDFIELD", key.tombed)
   if tombed then
     tomb.trim(tombed, limit)

@@ -27,11 +27,9 @@ mod tests {
     #[test]
     fn the_keys_here_are_those_of_the_scripts() {
         let lua = include_str!("../../lua/lib/keys.lua");
-        for (name, suffix) in [
-            ("body", super::BODY),
-            ("part", super::PART),
-            ("policy", super::POLICY),
-        ] {
+        for (name, suffix) in
+            [("body", super::BODY), ("part", super::PART), ("policy", super::POLICY)]
+        {
             assert!(lua.contains(&format!("  {name} = \"{suffix}\",")), "{name}");
         }
     }

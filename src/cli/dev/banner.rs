@@ -66,7 +66,9 @@ fn try_it(api: &str) -> [String; 3] {
     let result = r#"{"status":"COMPLETED","result":{"text":"Hello, Ada"}}"#;
     [
         format!("{}; echo", call("/tasks", PRODUCER_TOKEN, create)),
-        format!(r#"ID=$({claim} | tee -a /dev/stderr | sed -n 's/.*"id":"\([^"]*\)".*/\1/p'); echo"#),
+        format!(
+            r#"ID=$({claim} | tee -a /dev/stderr | sed -n 's/.*"id":"\([^"]*\)".*/\1/p'); echo"#
+        ),
         format!("{}; echo", call("/tasks/$ID/result", WORKER_TOKEN, result)),
     ]
 }
