@@ -69,7 +69,8 @@ end
 local function list(queue, state, score, after, span)
   span = tonumber(span)
   if state == "ready" then
-    return ready(queue, tonumber(score) or 9, tonumber(after) or 0, span)
+    local priority = score == "-inf" and 9 or tonumber(score)
+    return ready(queue, priority, tonumber(after) or 0, span)
   elseif state == "delayed" then
     return sorted(key.delayed, queue, score, after, span)
   elseif state == "in_progress" then

@@ -34,14 +34,14 @@ impl From<LogLevels> for Response {
 }
 
 /// What is in force.
-#[utoipa::path(get, path = "/admin/log-level", tag = "admin",
+#[utoipa::path(get, path = "/admin/log-level", operation_id = "get_log_level", tag = "admin",
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn get(State(app): State<App>, _: Operator) -> Json<Response> {
     Json(app.log.get().into())
 }
 
 /// Changes it on this node.
-#[utoipa::path(put, path = "/admin/log-level", tag = "admin", request_body = Request,
+#[utoipa::path(put, path = "/admin/log-level", operation_id = "put_log_level", tag = "admin", request_body = Request,
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn put(
     State(app): State<App>,

@@ -1,11 +1,15 @@
 //! Batches that may come as a bare array.
 
+use axum::extract::{FromRequest, Request};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-/// A batch: an object that names its items, or a bare array of them. It is answered in kind.
+use super::{Context, Error, RawBody, Result, json};
+
+/// The body of a batch: an object that names its items, or a bare array of them. It is answered in
+/// kind.
 #[derive(Debug)]
 pub enum BareOr<T> {
     /// An array.
@@ -39,16 +43,16 @@ impl<T> BareOr<T> {
     }
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for BareOr<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
+impl<S: Context, T: DeserializeOwned> FromRequest<S> for BareOr<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let RawBody(bytes) = RawBody::from_request(request, state).await?;
         // Not an untagged enum: that one buffers values as a tree, and items are kept byte for byte.
-        let raw = Box::<RawValue>::deserialize(from)?;
-        let text = raw.get();
-        if text.starts_with('[') {
-            serde_json::from_str(text).map(Self::Bare).map_err(D::Error::custom)
-        } else {
-            serde_json::from_str(text).map(Self::Named).map_err(D::Error::custom)
-        }
+        let parsed = match bytes.trim_ascii_start().starts_with(b"[") {
+            true => json::parse_any(&bytes).map(Self::Bare),
+            false => json::parse(&bytes).map(Self::Named),
+        };
+        parsed.map_err(Error::InvalidBody)
     }
 }

@@ -317,7 +317,7 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             // A part that is gone is a task whose time ran out while it was being read.
-            Refusal::NotFound | Refusal::PartLost => Self::NotFound(Missing::Held),
+            Refusal::NotFound | Refusal::PartLost => Self::NotFound(Missing::Anything),
             Refusal::NotInProgress => Self::NotInProgress,
             Refusal::LeaseLost => Self::LeaseLost,
             Refusal::NotOwner => Self::NotOwner,

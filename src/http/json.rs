@@ -47,8 +47,17 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-/// Reads one JSON value and nothing after it. The error is a `detail`: field and rule.
+/// Reads one JSON object and nothing after it. The error is a `detail`: field and rule.
 pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Text> {
+    // serde would take an array for a struct, its elements for the fields in their order.
+    if json.trim_ascii_start().starts_with(b"[") {
+        return Err("expected an object, found an array".into());
+    }
+    parse_any(json)
+}
+
+/// As [`parse`], but any value.
+pub(super) fn parse_any<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Text> {
     let Ok(text) = std::str::from_utf8(json) else {
         return Err("not UTF-8".into());
     };

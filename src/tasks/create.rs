@@ -178,7 +178,7 @@ pub async fn create_batch(
     State(app): State<App>,
     producer: Producer,
     trace: TraceHeaders,
-    Body(ask): Body<http::BareOr<Batch>>,
+    ask: http::BareOr<Batch>,
 ) -> http::Result<Response> {
     let bare = ask.is_bare();
     let tasks: Vec<Box<RawValue>> = ask.items(|batch| batch.tasks);

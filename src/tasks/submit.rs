@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 
 use crate::app::{App, keys};
 use crate::http::{
-    self, Body, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker,
-    responses, scope,
+    self, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker, responses,
+    scope,
 };
 use crate::model::record::{self, End, ResultText, Terminal};
 use crate::model::{LeaseToken, ResultRecord, TaskId, TenantId};
@@ -159,7 +159,7 @@ pub async fn submit(
 pub async fn submit_batch(
     State(app): State<App>,
     worker: Worker<scope::Result>,
-    Body(ask): Body<http::BareOr<Batch>>,
+    ask: http::BareOr<Batch>,
 ) -> http::Result<Response> {
     let bare = ask.is_bare();
     let verdicts = ask.items(|batch| batch.results);

@@ -82,7 +82,7 @@ const MAX_CONSUMERS: i64 = 1_000_000;
 const HEAD: usize = 1 + 2 + 4 + 4;
 
 /// Stores a policy: `201` first, `200` for a replay (same version) or an update (version + 1).
-#[utoipa::path(put, path = "/admin/topics/{name}", tag = "admin",
+#[utoipa::path(put, path = "/admin/topics/{name}", operation_id = "put_topic", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query)), request_body = Policy,
     responses((status = 201, body = Topic), (status = 200, body = Topic), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable),
     security(("bearer" = [])))]
@@ -117,7 +117,7 @@ pub async fn put(
 }
 
 /// The stored policy.
-#[utoipa::path(get, path = "/admin/topics/{name}", tag = "admin",
+#[utoipa::path(get, path = "/admin/topics/{name}", operation_id = "get_topic", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query)),
     responses((status = 200, body = Topic), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable), security(("bearer" = [])))]
 pub async fn get(
@@ -135,7 +135,7 @@ pub async fn get(
 }
 
 /// Removes a policy; also when there is none.
-#[utoipa::path(delete, path = "/admin/topics/{name}", tag = "admin",
+#[utoipa::path(delete, path = "/admin/topics/{name}", operation_id = "delete_topic", tag = "admin",
     params(("name" = String, Path), ("tenant" = Option<String>, Query), Deletion),
     responses((status = 204, description = "There is none now"), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable),
     security(("bearer" = [])))]

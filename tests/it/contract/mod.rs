@@ -1,3 +1,24 @@
 //! `docs/http-api.md`, group by group.
 
+mod admin;
+mod batches;
+mod claims;
+mod dlq;
+mod document;
+mod http;
+mod idempotency;
+mod lease_tokens;
+mod lists;
+mod order;
+mod outages;
+mod payloads;
 mod producer;
+mod rate_limits;
+mod reading;
+mod refusals;
+mod results;
+mod retention;
+mod timeline;
+mod tokens;
+mod topics;
+mod waiting;

@@ -15,7 +15,7 @@ pub mod raw;
 pub mod redis;
 pub mod seen;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Call, Client};
 pub use idp::Idp;
 pub use metrics::Scrape;
 pub use node::{Node, Settings};

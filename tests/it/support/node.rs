@@ -65,6 +65,12 @@ impl Settings {
         self
     }
 
+    /// Takes every variable away whose name begins so.
+    pub fn without(mut self, prefix: &str) -> Self {
+        self.0.retain(|name, _| !name.starts_with(prefix));
+        self
+    }
+
     /// Starts a node and waits until it is ready.
     pub async fn start(self) -> Node {
         let node = self.launch().await;
@@ -272,6 +278,7 @@ pub fn producers() -> Value {
         token("globex-producer", "globex", &[], &[]),
         token("globex-admin", "globex", &["codeq:admin"], &[]),
         token("no-tenant", "Not A Tenant", &[], &[]),
+        token("no-tenant-admin", "Not A Tenant", &["codeq:admin"], &[]),
     ])
 }
 

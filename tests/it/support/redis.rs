@@ -53,10 +53,12 @@ impl Redis {
         self.server = Some(Process::start(&mut command));
         // A killed server leaves its socket behind, so only an answer counts.
         for _ in 0..2000 {
-            if let Ok(mut connection) = self.client().get_multiplexed_async_connection().await
-                && ::redis::cmd("PING").exec_async(&mut connection).await.is_ok()
-            {
-                return;
+            if let Ok(mut connection) = self.client().get_multiplexed_async_connection().await {
+                match ::redis::cmd("PING").exec_async(&mut connection).await {
+                    Ok(()) => return,
+                    Err(error) if error.code() == Some("NOAUTH") => return,
+                    Err(_) => {}
+                }
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
