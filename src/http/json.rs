@@ -49,21 +49,30 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
 
 /// Reads one JSON object and nothing after it. The error is a `detail`: field and rule.
 pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Text> {
+    let text = checked(json)?;
     // serde would take an array for a struct, its elements for the fields in their order.
-    if json.trim_ascii_start().starts_with(b"[") {
+    if text.trim_ascii_start().starts_with('[') {
         return Err("expected an object, found an array".into());
     }
-    parse_any(json)
+    read(text)
 }
 
 /// As [`parse`], but any value.
 pub(super) fn parse_any<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Text> {
+    read(checked(json)?)
+}
+
+fn checked(json: &[u8]) -> Result<&str, Text> {
     let Ok(text) = std::str::from_utf8(json) else {
         return Err("not UTF-8".into());
     };
     if json_depth(json) > MAX_DEPTH {
         return Err("nested too deep".into());
     }
+    Ok(text)
+}
+
+fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Text> {
     // Remembering the path costs an allocation per field, so only a refusal pays for it.
     serde_json::from_str(text).map_err(|plain| match plain.classify() {
         Category::Data => explain::<T>(text).unwrap_or_else(|| rule(&plain).into()),
@@ -204,7 +213,7 @@ mod tests {
             (r#"{"command":"a","items":[{"count":1},{}]}"#, "items[1]: missing field `count`"),
             (r#"{"command":"a","mode":"x"}"#, "mode: expected `fanout` or `group`"),
             (r#"{"command":"a","command":"b"}"#, "duplicate field `command`"),
-            (r#"[]"#, "invalid value, expected struct Ask with 5 elements"),
+            (r#" []"#, "expected an object, found an array"),
             (r#"7"#, "expected struct Ask, found integer"),
             ("", "EOF while parsing a value at line 1 column 0"),
             (r#"{"command":"a"} x"#, "trailing characters at line 1 column 17"),

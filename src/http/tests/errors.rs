@@ -138,7 +138,7 @@ fn every_word_of_a_script_has_an_answer() {
     for (word, refusal) in Refusal::WORDS {
         assert_ne!(Error::from(*refusal), Error::Internal, "{word}");
     }
-    assert_eq!(says(Refusal::NotFound), "not-found");
+    assert_eq!(says(Refusal::NotFound), "not found");
     assert_eq!(says(Refusal::NotInProgress), "not-in-progress");
     assert_eq!(says(Refusal::LeaseLost), "lease-lost");
     assert_eq!(says(Refusal::NotOwner), "not-owner");
