@@ -14,6 +14,8 @@ use super::http::{Connection, Target};
 const LEASE_SECONDS: u32 = 3600;
 /// Payloads made ahead, shared out; each task takes the next, so no two neighbours are alike.
 const PAYLOADS: usize = 256;
+/// Every task ends like this.
+const VERDICT: &str = r#""status":"COMPLETED","result":{"ok":true}"#;
 /// Pause after an answer that says "not now".
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,6 +62,16 @@ pub struct Held {
     token: String,
 }
 
+/// What became of an item of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Done,
+    /// "Not now".
+    Again,
+    /// For good.
+    Rejected,
+}
+
 /// A virtual client.
 pub struct Client {
     plan: Rc<Plan>,
@@ -99,34 +111,44 @@ impl Client {
         Instant::now() >= self.deadline
     }
 
-    /// Gives the number of tasks accepted: all, or none when the time is over.
+    /// Gives the number of tasks accepted: all, unless the time is over or the node rejects some.
     pub async fn create(&mut self, queue: usize, n: u64) -> anyhow::Result<u64> {
         let plan = Rc::clone(&self.plan);
-        let many = !self.singly;
         let mut body = std::mem::take(&mut self.body);
+        let (mut done, mut left) = (0, n);
+        while left > 0 {
+            self.write_create(&plan.commands[queue], left, &mut body);
+            let path = if self.singly { "/v1/codeq/tasks" } else { "/v1/codeq/tasks/batch" };
+            let answer = self.call(Call::Create, path, &plan.producer_token, &body).await?;
+            let Some((_, answer)) = answer else { break };
+            if self.singly {
+                (done, left) = (done + 1, left - 1);
+                continue;
+            }
+            let fates = self.fates(&answer, "task").await?;
+            done += fates.iter().filter(|fate| **fate == Fate::Done).count() as u64;
+            left = fates.iter().filter(|fate| **fate == Fate::Again).count() as u64;
+        }
+        self.body = body;
+        Ok(done)
+    }
+
+    fn write_create(&mut self, command: &str, n: u64, body: &mut String) {
         body.clear();
-        let path = if many { "/v1/codeq/tasks/batch" } else { "/v1/codeq/tasks" };
-        if many {
+        if !self.singly {
             body.push_str(r#"{"tasks":["#);
         }
+        let n = if self.singly { 1 } else { n };
         for item in 0..n {
             self.next_payload = (self.next_payload + 1) % self.payloads.len();
             let comma = if item > 0 { "," } else { "" };
             let payload = &self.payloads[self.next_payload];
-            let parts =
-                [comma, r#"{"command":""#, &plan.commands[queue], r#"","payload":"#, payload, "}"];
+            let parts = [comma, r#"{"command":""#, command, r#"","payload":"#, payload, "}"];
             parts.iter().for_each(|part| body.push_str(part));
         }
-        if many {
+        if !self.singly {
             body.push_str("]}");
         }
-        let answer = self.call(Call::Create, path, &plan.producer_token, &body).await;
-        self.body = body;
-        Ok(match answer? {
-            Some((_, answer)) if many => accepted(&answer, "task")?,
-            Some(_) => 1,
-            None => 0,
-        })
     }
 
     /// Gives what one call got: nothing when nothing came within the wait.
@@ -158,41 +180,60 @@ impl Client {
         })
     }
 
-    /// Gives the number of tasks that ended.
-    pub async fn submit(&mut self, tasks: Vec<Held>) -> anyhow::Result<u64> {
+    /// Gives the number of tasks that ended: all, as in [`Client::create`].
+    pub async fn submit(&mut self, mut tasks: Vec<Held>) -> anyhow::Result<u64> {
         let plan = Rc::clone(&self.plan);
         let token = &plan.worker_token;
-        if tasks.is_empty() {
-            return Ok(0);
-        }
-        if self.singly {
-            let Held { id, token: lease } = &tasks[0];
-            let path = format!("/v1/codeq/tasks/{id}/result");
-            let body = format!(
-                r#"{{"status":"COMPLETED","result":{{"ok":true}},"leaseToken":"{lease}"}}"#
-            );
-            let answer = self.call(Call::Submit, &path, token, &body).await?;
-            return Ok(u64::from(answer.is_some()));
-        }
-        let verdicts: Vec<String> = tasks
-            .iter()
-            .map(|Held { id, token }| {
-                format!(
-                    r#"{{"taskId":"{id}","status":"COMPLETED","result":{{"ok":true}},"leaseToken":"{token}"}}"#
-                )
-            })
-            .collect();
-        let body = format!(r#"{{"results":[{}]}}"#, verdicts.join(","));
-        let path = "/v1/codeq/tasks/batch/results";
-        let Some((_, answer)) = self.call(Call::Submit, path, token, &body).await? else {
-            return Ok(0);
-        };
-        let done = accepted(&answer, "result")?;
-        let refused = tasks.len() as u64 - done;
-        if refused > 0 {
-            *self.seen.troubles.entry("refused items".to_owned()).or_default() += refused;
+        let mut done = 0;
+        while let Some(Held { id, token: lease }) = tasks.first() {
+            if self.singly {
+                let path = format!("/v1/codeq/tasks/{id}/result");
+                let body = format!(r#"{{{VERDICT},"leaseToken":"{lease}"}}"#);
+                if self.call(Call::Submit, &path, token, &body).await?.is_none() {
+                    break;
+                }
+                done += 1;
+                tasks.remove(0);
+                continue;
+            }
+            let verdict = |Held { id, token }: &Held| {
+                format!(r#"{{"taskId":"{id}",{VERDICT},"leaseToken":"{token}"}}"#)
+            };
+            let verdicts: Vec<String> = tasks.iter().map(verdict).collect();
+            let body = format!(r#"{{"results":[{}]}}"#, verdicts.join(","));
+            let path = "/v1/codeq/tasks/batch/results";
+            let answer = self.call(Call::Submit, path, token, &body).await?;
+            let Some((_, answer)) = answer else { break };
+            let fates = self.fates(&answer, "result").await?;
+            done += fates.iter().filter(|fate| **fate == Fate::Done).count() as u64;
+            let mut fates = fates.into_iter();
+            tasks.retain(|_| fates.next() == Some(Fate::Again));
         }
         Ok(done)
+    }
+
+    /// What became of each item of a batch, counting trouble by its code; those that are done
+    /// carry `key`. Waits a little when some have to be sent again.
+    async fn fates(&mut self, answer: &[u8], key: &str) -> anyhow::Result<Vec<Fate>> {
+        let items: Items<'_> = serde_json::from_slice(answer)?;
+        let mut fates = Vec::with_capacity(items.results.len());
+        for item in &items.results {
+            let code = match item.get("code") {
+                Some(code) => serde_json::from_str(code.get())?,
+                None if item.contains_key(key) => {
+                    fates.push(Fate::Done);
+                    continue;
+                }
+                None => "neither an error nor an answer",
+            };
+            *self.seen.troubles.entry(format!("item {code}")).or_default() += 1;
+            let again = ["store_unavailable", "outcome_unknown", "rate_limited"].contains(&code);
+            fates.push(if again { Fate::Again } else { Fate::Rejected });
+        }
+        if fates.contains(&Fate::Again) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(fates)
     }
 
     /// One call, repeated while the node says "not now"; `None` when the time is over.
@@ -248,15 +289,10 @@ impl From<Claimed<'_>> for Held {
     }
 }
 
-/// Counts the items of a batch's answer that carry `key`, which is what the accepted ones do.
-fn accepted(answer: &[u8], key: &str) -> anyhow::Result<u64> {
-    #[derive(Deserialize)]
-    struct Items<'a> {
-        #[serde(borrow)]
-        results: Vec<BTreeMap<&'a str, &'a serde_json::value::RawValue>>,
-    }
-    let items: Items<'_> = serde_json::from_slice(answer)?;
-    Ok(items.results.iter().filter(|item| item.contains_key(key)).count() as u64)
+#[derive(Deserialize)]
+struct Items<'a> {
+    #[serde(borrow)]
+    results: Vec<BTreeMap<&'a str, &'a serde_json::value::RawValue>>,
 }
 
 /// A JSON text of exactly `bytes` bytes (at least an empty string's two) that hardly compresses.
@@ -280,9 +316,23 @@ mod tests {
         assert_ne!(text, payload(256));
     }
 
-    #[test]
-    fn only_accepted_items_of_a_batch_count() {
-        let answer = br#"{"results":[{"task":{"id":"1"}},{"error":"x","code":"y"},{"task":{}}]}"#;
-        assert_eq!(accepted(answer, "task").unwrap(), 2);
+    #[tokio::test]
+    async fn an_item_is_done_to_be_sent_again_or_rejected() {
+        let target = Target::new(&"http://127.0.0.1:1".parse().unwrap()).unwrap();
+        let plan = Plan {
+            targets: vec![target],
+            producer_token: String::new(),
+            worker_token: String::new(),
+            commands: Vec::new(),
+            concurrency: 1,
+            batch: 2,
+            payload_bytes: 2,
+        };
+        let mut client = Client::new(Rc::new(plan), 0);
+        let answer = br#"{"results":[{"task":{"id":"1"}},{"error":"x","code":"store_unavailable"},
+            {"error":"y","code":"invalid_body"}]}"#;
+        let fates = client.fates(answer, "task").await.unwrap();
+        assert_eq!(fates, [Fate::Done, Fate::Again, Fate::Rejected]);
+        assert_eq!(client.seen.troubles["item invalid_body"], 1);
     }
 }

@@ -300,6 +300,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn items_of_a_batch_that_are_told_to_come_back_are_sent_again() {
+        let stub = Stub::start().await;
+        stub.refuse_every(7);
+        let report = measure(&stub, "cycle --tasks 200 --batch 20 --concurrency 4").await;
+        assert!(report.phases[0].complete);
+        assert!(report.phases[0].troubles["item store_unavailable"] > 0);
+        assert_eq!(stub.left(), 0);
+    }
+
+    #[tokio::test]
     async fn growth_fills_the_queue_to_each_length_and_keeps_it_there() {
         let stub = Stub::start().await;
         let line = "growth --queued 1500,300 --tasks 100 --concurrency 4 --warm-up 0";

@@ -50,7 +50,7 @@ impl Stub {
         Self { url, state }
     }
 
-    /// Answers every nth call with 503.
+    /// Refuses every nth call, and every nth item of a batch, for now.
     pub fn refuse_every(&self, n: u64) {
         self.lock().refuse_every = Some(n);
     }
@@ -89,11 +89,7 @@ async fn admit(
     if !headers.get("authorization").is_some_and(|token| known.iter().any(|t| token == t)) {
         return (StatusCode::UNAUTHORIZED, r#"{"error":"invalid token"}"#).into_response();
     }
-    let refused = {
-        let mut memory = state.lock().unwrap();
-        memory.calls += 1;
-        memory.refuse_every.is_some_and(|n| memory.calls % n == 0)
-    };
+    let refused = state.lock().unwrap().refuses();
     if refused {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
@@ -101,6 +97,11 @@ async fn admit(
 }
 
 impl Memory {
+    fn refuses(&mut self) -> bool {
+        self.calls += 1;
+        self.refuse_every.is_some_and(|n| self.calls.is_multiple_of(n))
+    }
+
     fn create(&mut self, task: &Value) -> Value {
         assert_eq!(task["payload"].as_str().unwrap().len(), 254);
         self.created += 1;
@@ -133,8 +134,11 @@ async fn create(State(state): State<Shared>, Json(task): Json<Value>) -> impl In
 async fn create_batch(State(state): State<Shared>, Json(ask): Json<Value>) -> Json<Value> {
     let mut memory = state.lock().unwrap();
     let tasks = ask["tasks"].as_array().unwrap();
-    let results: Vec<_> = tasks.iter().map(|task| json!({"task": memory.create(task)})).collect();
-    Json(json!({"results": results}))
+    let results = tasks.iter().map(|task| match memory.refuses() {
+        true => json!({"error": "store unavailable", "code": "store_unavailable"}),
+        false => json!({"task": memory.create(task)}),
+    });
+    Json(json!({"results": results.collect::<Vec<_>>()}))
 }
 
 async fn claim(State(state): State<Shared>, Json(ask): Json<Value>) -> Response {
@@ -167,6 +171,9 @@ async fn submit_batch(State(state): State<Shared>, Json(ask): Json<Value>) -> Js
     assert!(verdicts.len() <= 100);
     let results = verdicts.iter().map(|verdict| {
         let id = verdict["taskId"].as_str().unwrap();
+        if memory.refuses() {
+            return json!({"taskId": id, "error": "x", "code": "store_unavailable"});
+        }
         json!({"taskId": id, "result": memory.submit(id, verdict)})
     });
     Json(json!({"results": results.collect::<Vec<_>>()}))
