@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::lane::Lane;
@@ -42,6 +43,14 @@ pub(super) struct Wake {
     ears: Arc<Ears>,
     heard: broadcast::Sender<Heard>,
     outbox: mpsc::UnboundedSender<(Partition, String)>,
+    subscriber: AbortHandle,
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        // It holds its link; a store that is gone connects no more.
+        self.subscriber.abort();
+    }
 }
 
 impl Wake {
@@ -65,10 +74,10 @@ impl Wake {
             idle_since: HashMap::new(),
             interrupted: false,
         };
-        tokio::spawn(subscriber.run());
+        let subscriber = tokio::spawn(subscriber.run()).abort_handle();
         let (outbox, inbox) = mpsc::unbounded_channel();
         tokio::spawn(Publisher::new(inbox, lane, channels).run());
-        Self { ears, heard, outbox }
+        Self { ears, heard, outbox, subscriber }
     }
 
     pub fn publish(&self, partition: Partition, text: String) {
