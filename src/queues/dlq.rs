@@ -79,6 +79,7 @@ pub async fn requeue(
     let queue = QueueName::of(admin.tenant()?, &command);
     let mut requeued = 0;
     for mut pick in Pick::all(&app, &queue, &command, ask)? {
+        pick.left = pick.left.saturating_sub(requeued); // one limit for all partitions
         while let Some((ids, limit)) = pick.next() {
             let step = Drawn::of(Step::Redrive);
             let before_ms = pick.before_ms;
@@ -115,6 +116,7 @@ pub async fn purge(
     let queue = QueueName::of(admin.tenant()?, &command);
     let mut purged = 0;
     for mut pick in Pick::all(&app, &queue, &command, ask)? {
+        pick.left = pick.left.saturating_sub(purged); // one limit for all partitions
         while let Some((ids, limit)) = pick.next() {
             let purge = Purge { queue: &queue, ids: &ids, limit, before_ms: pick.before_ms };
             let gone = app.store.run(pick.partition, purge).await?;

@@ -112,6 +112,7 @@ fn tell(found: &Found, past: Vec<Past>) -> Vec<Event> {
             events.push(Event {
                 at: terminal.completed,
                 from: Some(match terminal.end {
+                    End::Cancelled if body.due > terminal.completed => Location::Delayed,
                     End::Cancelled => Location::Ready,
                     _ => Location::InProgress,
                 }),

@@ -18,6 +18,7 @@ mod reading;
 mod refusals;
 mod results;
 mod retention;
+mod spread;
 mod timeline;
 mod tokens;
 mod topics;

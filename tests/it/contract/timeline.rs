@@ -85,7 +85,11 @@ async fn dying_coming_back_and_being_called_off_are_told() {
 
     let delayed =
         node.producer().created_as(json!({"command": "m", "payload": 1, "delaySeconds": 99})).await;
-    insta::assert_snapshot!(told(&delayed).await, @r#"{"to":"DELAYED_ZSET"}"#);
+    node.producer().bare_post(&format!("/tasks/{delayed}/cancel")).await.json_of(200);
+    insta::assert_snapshot!(told(&delayed).await, @r#"
+    {"to":"DELAYED_ZSET"}
+    {"from":"DELAYED_ZSET","reason":"CANCELLED","to":"NONE"}
+    "#);
 }
 
 #[tokio::test]

@@ -167,21 +167,19 @@ async fn a_read_waits_for_the_result_and_wakes_within_milliseconds_on_any_node()
 async fn a_read_wakes_however_the_task_ends() {
     let redis = Redis::start().await;
     let node = Node::on(&redis).await;
-    let wait = async |id: &str| {
-        let read = tokio::spawn(node.producer().result_within(id, 60).into_future());
-        until_waiting(&node, "result", 1.0).await;
-        read
-    };
+    let wait = |id: &str| tokio::spawn(node.producer().result_within(id, 60).into_future());
     let doomed =
         node.producer().created_as(json!({"command": "m", "payload": 1, "maxAttempts": 1})).await;
-    let read = wait(&doomed).await;
+    let read = wait(&doomed);
+    until_waiting(&node, "result", 1.0).await;
     node.worker().claimed("m").await;
     node.worker().nack(&doomed, json!({"reason": "smtp"})).await.json_of(200);
     assert_eq!(read.await.unwrap().json_of(200)["task"]["lastKnownLocation"], "DLQ_SET");
     until_waiting(&node, "result", 0.0).await;
 
     let cancelled = node.producer().created("m").await["id"].as_str().unwrap().to_owned();
-    let read = wait(&cancelled).await;
+    let read = wait(&cancelled);
+    until_waiting(&node, "result", 1.0).await;
     node.producer().bare_post(&format!("/tasks/{cancelled}/cancel")).await.json_of(200);
     assert_eq!(read.await.unwrap().json_of(200)["result"]["error"], "CANCELLED");
 }

@@ -6,6 +6,7 @@
     reason = "one module for every folder of tests; each uses its part of it"
 )]
 
+pub mod callers;
 pub mod client;
 pub mod idp;
 pub mod metrics;

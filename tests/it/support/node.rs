@@ -6,22 +6,13 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::callers::{producers, workers};
 use super::client::Client;
 use super::metrics::Scrape;
 use super::process::Process;
 use super::{Redis, eventually};
-
-/// Every scope that a worker call asks for.
-pub const WORKER_SCOPES: [&str; 6] = [
-    "codeq:claim",
-    "codeq:heartbeat",
-    "codeq:abandon",
-    "codeq:nack",
-    "codeq:result",
-    "codeq:subscribe",
-];
 
 /// A node. Killed when dropped.
 pub struct Node {
@@ -63,6 +54,13 @@ impl Settings {
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.0.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// A settings file beside the environment.
+    pub fn file(self, redis: &Redis, yaml: &str) -> Self {
+        let path = redis.socket().with_file_name("codeq.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        self.set("CODEQ_CONFIG", path.to_str().unwrap())
     }
 
     /// Takes every variable away whose name begins so.
@@ -249,54 +247,4 @@ impl Lines {
         let lines = self.0.lock().unwrap();
         lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| such(line))
     }
-}
-
-/// A token with its tenant in `tid`.
-pub fn token(token: &str, tenant: &str, scopes: &[&str], event_types: &[&str]) -> Value {
-    json!({
-        "token": token,
-        "subject": token,
-        "scopes": scopes,
-        "eventTypes": event_types,
-        "raw": {"tid": tenant},
-    })
-}
-
-/// Who produces: a token is its own subject.
-pub fn producers() -> Value {
-    let mut by_role = token("admin-by-role", "acme", &[], &[]);
-    by_role["raw"]["role"] = json!("admin");
-    let mut refreshed = token("producer-refreshed", "acme", &[], &[]);
-    refreshed["subject"] = json!("producer");
-    json!([
-        token("producer", "acme", &[], &[]),
-        refreshed,
-        token("producer-2", "acme", &[], &[]),
-        token("admin", "acme", &["codeq:admin"], &[]),
-        by_role,
-        token("operator", "acme", &["codeq:admin", "codeq:operator"], &[]),
-        token("globex-producer", "globex", &[], &[]),
-        token("globex-admin", "globex", &["codeq:admin"], &[]),
-        token("no-tenant", "Not A Tenant", &[], &[]),
-        token("no-tenant-admin", "Not A Tenant", &["codeq:admin"], &[]),
-    ])
-}
-
-/// Who works: a token is its own subject.
-pub fn workers() -> Value {
-    let all = |name: &str, tenant: &str| token(name, tenant, &WORKER_SCOPES, &["*"]);
-    let mut shared = all("worker-same-subject", "acme");
-    shared["subject"] = json!("worker");
-    json!([
-        all("worker", "acme"),
-        all("worker-2", "acme"),
-        shared,
-        token("mail-worker", "acme", &WORKER_SCOPES, &["mail"]),
-        token("claim-only", "acme", &["codeq:claim"], &["*"]),
-        token("scope-of-nothing", "acme", &["codeq:subscribe"], &["*"]),
-        token("worker-without-scopes", "acme", &[], &["*"]),
-        token("worker-without-events", "acme", &WORKER_SCOPES, &[]),
-        all("no-tenant-worker", "Not A Tenant"),
-        all("globex-worker", "globex"),
-    ])
 }

@@ -8,6 +8,8 @@ pub fn seen() -> impl Drop {
         (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", "<id>"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
         (r#""leaseToken":"[^"]+""#, r#""leaseToken":"<lease>""#),
+        // Up to a minute, less what the test took.
+        (r#""retryAfterSeconds":(5\d|60)\b"#, r#""retryAfterSeconds":<minute>"#),
         (r#""durationMs":\d+"#, r#""durationMs":<ms>"#),
     ] {
         settings.add_filter(what, word);
