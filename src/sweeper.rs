@@ -57,9 +57,15 @@ pub async fn run(app: App, stop: CancellationToken) {
             app.metrics
                 .sweep_last_success
                 .set(std::time::Duration::from_millis(now.unsigned_abs()).as_secs_f64());
-        } else if app.store.is_up() {
-            // While Redis is away the store says so; this is something else.
-            let failed = swept.iter().filter(|swept| swept.is_err()).count();
+            continue;
+        }
+        // A store that is away says so itself, and one with too much to do is swept at the next turn.
+        let late = |error: &store::Error| {
+            matches!(error, store::Error::Unavailable | store::Error::Full { .. })
+        };
+        let failed = swept.iter().filter_map(|swept| swept.as_ref().err()).filter(|e| !late(e));
+        let failed = failed.count();
+        if failed > 0 {
             tracing::warn!(
                 target: "codeq::sweeper", category = "system", event = "sweep.failed", failed,
                 "partitions could not be swept"
