@@ -71,12 +71,9 @@ local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, bo
   local priority, hooks, label, flags, queue, at = struct.unpack(">BBHBc24", body)
   label = number(label)
   local name = key.body .. id
-  local done, refusal
+  local done, lost
   if stored == "1" then
-    done, refusal = already_done(name, id)
-    if refusal then
-      return refusal
-    end
+    done, lost = already_done(name, id)
   end
 
   local idempotency
@@ -90,6 +87,10 @@ local function enqueue(id, command, run_at_ms, delay_ms, max, digest, stored, bo
       local other = string.sub(known, 1, 22)
       return { 1, other, string.sub(known, 23) == digest and 0 or 1, 0, 0, 0, 0 }
     end
+  end
+  -- Not before: a repeat of a call that found its key known, and gave the body up, finds no body.
+  if lost then
+    return lost
   end
 
   local now = clock.now_ms

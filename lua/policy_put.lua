@@ -7,6 +7,7 @@
 -- EACH  text         the policy as JSON, with its fields in one order
 -- GIVES created      1: there was none
 -- GIVES version      counts its changes, from 1
+-- FAILS UNKNOWN_VERSION
 -- COSTS O(1)
 -- KEEPS the version of a policy that is put again unchanged
 local call = require("lib.call")
@@ -16,7 +17,9 @@ local function policy_put(queue, max, retention_s, text)
   local name = key.policy .. queue
   local raw = redis.call("GET", name)
   local created, version = 1, 1
-  if raw then
+  if raw and string.byte(raw) ~= 1 then
+    return "UNKNOWN_VERSION"
+  elseif raw then
     local _, _, _, had, at = struct.unpack(">BHI4I4", raw)
     created, version = 0, had
     if string.sub(raw, at) == text then

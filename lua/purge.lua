@@ -17,10 +17,10 @@ local task = require("lib.task")
 local function purge(queue, ids, limit, before_ms)
   local purged = 0
   for _, id in ipairs(dead.choose(queue, ids, limit, before_ms)) do
-    local found = task.of(id)
-    if not found then
+    local found, refusal = task.of(id)
+    if refusal == "NOT_FOUND" then
       purged = purged + dead.drop(id, queue)
-    elseif found.queue == queue and dead.remove(id, found) == 1 then
+    elseif found and found.queue == queue and dead.remove(id, found) == 1 then
       redis.call("HDEL", key.attempted, id)
       redis.call("UNLINK", key.body .. id, key.done .. id, key.history .. id)
       if found.idempotency then

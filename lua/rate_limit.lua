@@ -25,7 +25,9 @@ local function rate_limit(bucket, cost, per_minute, burst)
     return { 0, math.ceil(wait_ms) }
   end
   arrival = arrival + cost * each_ms
-  redis.call("SET", name, string.format("%.3f", arrival), "PX", math.ceil(arrival - now))
+  if arrival > now then
+    redis.call("SET", name, string.format("%.3f", arrival), "PX", math.ceil(arrival - now))
+  end
   return { 1, 0 }
 end
 

@@ -25,7 +25,7 @@ local task = require("lib.task")
 local function redrive(queue, ids, limit, before_ms, span)
   local chosen, tasks, superseded, woke = dead.choose(queue, ids, limit, before_ms), {}, 0, 0
   for _, id in ipairs(chosen) do
-    local found = task.of(id)
+    local found, refusal = task.of(id)
     local kept = found and lease.kept(id)
     if kept and found.queue == queue and dead.remove(id, found) == 1 then
       superseded = superseded + finish.supersede(id, found, kept.ends)
@@ -44,7 +44,7 @@ local function redrive(queue, ids, limit, before_ms, span)
         woke = 1
       end
       tasks[#tasks + 1] = { id, found.raw, kept.trace }
-    elseif not found then
+    elseif refusal == "NOT_FOUND" then
       dead.drop(id, queue)
     end
   end

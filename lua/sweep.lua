@@ -60,9 +60,16 @@ end
 local function end_leases(limit, chance, expired)
   local ended = redis.call("ZRANGEBYSCORE", key.leases, "-inf", now, "LIMIT", 0, limit)
   for n, id in ipairs(ended) do
-    local found = task.of(id)
-    local of = found and lease.read(id)
-    if of then
+    local found, refusal = task.of(id)
+    local of, unreadable
+    if found then
+      of, unreadable = lease.read(id)
+    end
+    if refusal == "NOT_FOUND" or (found and not of and not unreadable) then
+      -- Nothing is left of it; it must not stand in front of the others for ever.
+      redis.call("ZREM", key.leases, id)
+      redis.call("HDEL", key.held, id)
+    elseif of then
       local jitter = (chance + n * GOLDEN) % 1
       local delay = retry.backoff(policy, base_ms, max_ms, of.attempt, jitter)
       local cause, message = history.EXPIRED, "LEASE_EXPIRED"
@@ -100,7 +107,7 @@ local function retire(limit)
     retired = retired + #gone
     local oldest = redis.call("ZRANGE", list, 0, 0, "WITHSCORES")[2]
     if oldest then
-      redis.call("ZADD", key.graves, math.max(oldest + dlq_ms, now + 1), queue)
+      redis.call("ZADD", key.graves, oldest + dlq_ms, queue)
     else
       redis.call("ZREM", key.graves, queue)
     end

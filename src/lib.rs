@@ -12,6 +12,8 @@ pub mod cli;
 pub mod config;
 pub mod diagnostics;
 pub mod http;
+#[cfg(test)]
+mod lua_tests;
 pub mod model;
 pub mod node;
 pub mod queues;

@@ -32,8 +32,11 @@ end
 -- Takes out an id whose body has expired before its entry: 1 if it was there.
 function dead.drop(id, queue)
   local kept = lease.kept(id)
-  redis.call("HDEL", key.attempted, id)
-  return take(id, queue, kept and kept.label or 0)
+  local removed = take(id, queue, kept and kept.label or 0)
+  if removed == 1 then
+    redis.call("HDEL", key.attempted, id)
+  end
+  return removed
 end
 
 -- The ids an admin means: those named, or the oldest that died before a time.

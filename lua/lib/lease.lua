@@ -33,12 +33,11 @@ function lease.read(id)
   local raw = redis.call("HGET", key.held, id)
   if not raw then
     return nil
-  end
-  local version, history, claimed, attempt, ends, token, worker, trace =
-    struct.unpack(">BBI8HHc16Hc0Bc0", raw)
-  if version ~= 1 then
+  elseif string.byte(raw) ~= 1 then
     return nil, "UNKNOWN_VERSION"
   end
+  local _, history, claimed, attempt, ends, token, worker, trace =
+    struct.unpack(">BBI8HHc16Hc0Bc0", raw)
   return {
     history = history,
     claimed = claimed,
@@ -110,12 +109,11 @@ function lease.kept(id)
   local raw = redis.call("HGET", key.attempted, id)
   if not raw then
     return nil
-  end
-  local version, history, label, at, visible, attempts, ends, answer, delay, token, worker, trace =
-    struct.unpack(">BBHI8I8HHBI8c16Hc0Bc0", raw)
-  if version ~= 1 then
+  elseif string.byte(raw) ~= 1 then
     return nil, "UNKNOWN_VERSION"
   end
+  local _, history, label, at, visible, attempts, ends, answer, delay, token, worker, trace =
+    struct.unpack(">BBHI8I8HHBI8c16Hc0Bc0", raw)
   return {
     history = history,
     label = label,

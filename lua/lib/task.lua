@@ -6,7 +6,11 @@ local task = {}
 
 -- Reads the head out of the first bytes of a body: a table, or nil and a word.
 function task.parse(raw)
-  if string.byte(raw) ~= 1 then
+  local version = string.byte(raw)
+  if version == 0 then
+    -- Stored beside an enqueue that has not come, and may never come.
+    return nil, "NOT_FOUND"
+  elseif version ~= 1 then
     return nil, "UNKNOWN_VERSION"
   end
   local _, created, due, max, retention, priority, hooks, label, flags, queue, at =

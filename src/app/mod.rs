@@ -1,8 +1,8 @@
 //! What a handler can reach. Cheap to clone; holds nothing that can be lost.
 
 pub mod keys;
-mod labels;
-mod rate_limit;
+pub(crate) mod labels;
+pub(crate) mod rate_limit;
 mod result_waiters;
 mod waiters;
 mod wakes;

@@ -9,6 +9,8 @@ mod args;
 pub mod bundle;
 mod check;
 mod connect;
+#[cfg(test)]
+pub(crate) mod direct;
 mod error;
 mod lane;
 mod link;

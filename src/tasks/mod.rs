@@ -9,7 +9,7 @@ mod handover;
 pub mod heartbeat;
 pub mod nack;
 pub mod read;
-mod state;
+pub(crate) mod state;
 pub mod submit;
 pub mod timeline;
 
@@ -25,6 +25,3 @@ fn cut(text: &str) -> &str {
         false => text,
     }
 }
-
-#[cfg(test)]
-mod tests;

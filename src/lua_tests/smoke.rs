@@ -2,19 +2,19 @@
 
 use bytes::Bytes;
 
-use super::abandon::Abandon;
-use super::claim::{Claim, Claimed};
-use super::create::{Enqueue, Enqueued};
-use super::heartbeat::Heartbeat;
-use super::nack::Nack;
-use super::state::Read;
-use super::submit::Submit;
 use crate::model::record::{Body, Hooks, NewBody, Terminal};
 use crate::model::{Command, LeaseToken, Partition, Priority, QueueName, TaskId, TenantId};
 use crate::queues::dlq::Redrive;
 use crate::store::Store;
 use crate::store::testing::TestRedis;
 use crate::sweeper::Sweep;
+use crate::tasks::abandon::Abandon;
+use crate::tasks::claim::{Claim, Claimed};
+use crate::tasks::create::{Enqueue, Enqueued};
+use crate::tasks::heartbeat::Heartbeat;
+use crate::tasks::nack::Nack;
+use crate::tasks::state::Read;
+use crate::tasks::submit::Submit;
 
 const HERE: Partition = Partition::new(3);
 
@@ -87,8 +87,12 @@ impl World {
 
 #[tokio::test]
 async fn a_task_is_claimed_kept_and_submitted() {
-    let redis = TestRedis::start().await;
-    let world = World::on(&redis).await;
+    a_good_life(&TestRedis::start().await).await;
+}
+
+/// A task is claimed, kept and submitted, through the store.
+pub async fn a_good_life(redis: &TestRedis) {
+    let world = World::on(redis).await;
     let made = world.enqueue(0, 0).await;
     assert_eq!((made.max, made.length, made.replayed), (5, 1, false));
     assert_eq!(world.place(&made.id).await, "ready");

@@ -1,0 +1,298 @@
+-- invariants: what is wrong with a partition, in words; nothing when all is well. For tests only:
+-- it looks at every key.
+--
+-- KEYS  root    the partition
+-- EACH  dlq_ms  how long a dead task stays
+-- GIVES wrong   one sentence for each fault
+-- COSTS O(everything)
+-- KEEPS everything
+local call = require("lib.call")
+local clock = require("lib.clock")
+local key = require("lib.keys")
+
+local wrong = {}
+
+local function check(truth, ...)
+  if not truth then
+    local words = { ... }
+    for i = 1, #words do
+      words[i] = tostring(words[i])
+    end
+    wrong[#wrong + 1] = table.concat(words, " ")
+  end
+end
+
+-- What stands behind a prefix, for every key that begins with it.
+local function names(prefix)
+  local found = {}
+  for _, name in ipairs(redis.call("KEYS", prefix .. "*")) do
+    found[#found + 1] = string.sub(name, #prefix + 1)
+  end
+  return found
+end
+
+local function hash(name)
+  local flat, map = redis.call("HGETALL", name), {}
+  for i = 1, #flat, 2 do
+    map[flat[i]] = flat[i + 1]
+  end
+  return map
+end
+
+local function zset(name)
+  local flat, map = redis.call("ZRANGE", name, 0, -1, "WITHSCORES"), {}
+  for i = 1, #flat, 2 do
+    map[flat[i]] = tonumber(flat[i + 1])
+  end
+  return map
+end
+
+local function ttl(name)
+  return redis.call("PTTL", name)
+end
+
+-- The head of a body, nil when there is none.
+local function body(id)
+  local raw = redis.call("GET", key.body .. id)
+  if not raw or string.byte(raw) ~= 1 then
+    return nil
+  end
+  local _, _, _, max, _, priority, hooks, label, flags, queue, at =
+    struct.unpack(">BI8I8HI4BBHBc24", raw)
+  local of = { max = max, priority = priority, hooks = hooks, label = label, queue = queue }
+  if flags % 2 == 1 then
+    of.key = string.sub(raw, at, at + 21)
+    at = at + 22
+  end
+  if hooks ~= 0 then
+    of.destination = string.sub(raw, at, at + 15)
+  end
+  return of
+end
+
+local function invariants(dlq_ms)
+  local place, counts, queues = {}, {}, {}
+
+  local function count(queue, label, state)
+    counts[queue .. state] = (counts[queue .. state] or 0) + 1
+    counts[label .. state] = (counts[label .. state] or 0) + 1
+    queues[queue] = true
+  end
+
+  local function enter(id, where, queue)
+    check(not place[id], id, "is in", place[id], "and in", where)
+    place[id] = where
+    local of = body(id)
+    check(of, id, "is in", where, "without a body")
+    if not of then
+      return nil
+    end
+    check(not queue or of.queue == queue, id, "is in", where, "of another queue")
+    return of
+  end
+
+  local function live(id, where, state, queue)
+    local of = enter(id, where, queue)
+    if of then
+      count(of.queue, of.label, state)
+      check(ttl(key.body .. id) == -1, id, "is in", where, "and its body expires")
+      check(redis.call("EXISTS", key.done .. id) == 0, id, "is in", where, "and has ended")
+      if of.key then
+        local name = key.idempotency .. of.key
+        check(ttl(name) == -1, id, "lives, and its idempotency key expires or is gone")
+      end
+      local history = ttl(key.history .. id)
+      check(history < 0, id, "lives, and its history expires")
+    end
+    return of
+  end
+
+  -- Ready lists and tombs.
+  local tombs, tombed = hash(key.tombs), {}
+  local seen = {}
+  for _, list in ipairs(names(key.ready)) do
+    local queue, priority = string.sub(list, 1, 24), tonumber(string.sub(list, 26))
+    for _, id in ipairs(redis.call("LRANGE", key.ready .. list, 0, -1)) do
+      check(not seen[id], id, "is twice in ready lists")
+      seen[id] = list
+      if not tombs[id] then
+        local of = live(id, "ready", "r", queue)
+        check(not of or of.priority == priority, id, "is ready with another priority")
+      end
+    end
+  end
+  for id, list in pairs(tombs) do
+    tombed[list] = (tombed[list] or 0) + 1
+    check(seen[id] == list, id, "has a tomb and is not in its list")
+    check(not place[id], id, "has a tomb and is in", place[id])
+  end
+  local told = hash(key.tombed)
+  for list, number in pairs(tombed) do
+    check(tonumber(told[list]) == number, list, "has", number, "tombs, counted", told[list])
+  end
+  for list in pairs(told) do
+    check(tombed[list], list, "has no tombs, counted", told[list])
+  end
+
+  -- Delayed and leased.
+  for id in pairs(zset(key.delayed)) do
+    live(id, "delayed", "d")
+  end
+  local held = hash(key.held)
+  for id in pairs(zset(key.leases)) do
+    local of = live(id, "leased", "p")
+    check(held[id], id, "is leased without a record")
+    if of and held[id] then
+      local version, history, claimed, attempt = struct.unpack(">BBI8H", held[id])
+      check(version == 1 and claimed <= clock.now_ms, id, "has a strange lease")
+      check(attempt >= 1 and attempt <= of.max, id, "has attempt", attempt, "of", of.max)
+      local past = redis.call("EXISTS", key.history .. id)
+      check(past == 0 or history == 1, id, "has a history that its lease does not know")
+    end
+  end
+  for id in pairs(held) do
+    check(place[id] == "leased", id, "has a lease record and is", place[id])
+  end
+
+  -- Dead.
+  local graves = zset(key.graves)
+  for _, queue in ipairs(names(key.dead)) do
+    local oldest
+    for id, died in pairs(zset(key.dead .. queue)) do
+      oldest = math.min(oldest or died, died)
+      local record = redis.call("GET", key.done .. id)
+      local kept = redis.call("HGET", key.attempted, id)
+      check(kept, id, "is dead without a record of its attempts")
+      if record then
+        local of = enter(id, "dead", queue)
+        check(string.byte(record, 2) == 3, id, "is in the DLQ and ended otherwise")
+        if of then
+          count(queue, of.label, "x")
+        end
+      else
+        -- Its retention ended, the sweep has not come by.
+        check(died + dlq_ms <= clock.now_ms, id, "is dead and its record is gone")
+        check(not body(id), id, "is dead, its record is gone and its body is not")
+        place[id] = "dead"
+        if kept then
+          count(queue, struct.unpack(">H", kept, 3), "x")
+        end
+      end
+    end
+    local due = graves[queue]
+    check(due and due <= math.max(oldest + dlq_ms, clock.now_ms + 1), queue, "retires late", due)
+    graves[queue] = nil
+  end
+  for queue in pairs(graves) do
+    check(false, queue, "has a grave and nobody dead")
+  end
+
+  -- What a task brings along.
+  for id in pairs(hash(key.attempted)) do
+    local where = place[id]
+    check(where and where ~= "leased", id, "has earlier attempts and is", where)
+  end
+
+  -- Bodies, terminal records, and what belongs to them.
+  local keys_of = {}
+  for _, id in ipairs(names(key.body)) do
+    local of = body(id)
+    local record = redis.call("EXISTS", key.done .. id) == 1
+    local expires = ttl(key.body .. id) >= 0
+    check(expires or place[id], id, "has a body for ever and is in no index")
+    check(not record or expires, id, "ended and its body does not expire")
+    if of and of.key and (place[id] or record) then
+      keys_of[of.key] = id
+      check(
+        string.sub(redis.call("GET", key.idempotency .. of.key) or "", 1, 22) == id,
+        id,
+        "is not what its idempotency key names"
+      )
+    end
+  end
+  for _, id in ipairs(names(key.done)) do
+    check(ttl(key.done .. id) >= 0, id, "ended and its record does not expire")
+    check(not place[id] or place[id] == "dead", id, "ended and is", place[id])
+    check(body(id), id, "ended and has no body")
+  end
+  for _, digest in ipairs(names(key.idempotency)) do
+    local id = keys_of[digest]
+    check(id, digest, "is an idempotency key without a task")
+    if id then
+      local both = ttl(key.body .. id) >= 0
+      check(both == (ttl(key.idempotency .. digest) >= 0), id, "and its idempotency key part")
+    end
+  end
+  for _, id in ipairs(names(key.history)) do
+    check(body(id), id, "has a history and no body")
+    local both = ttl(key.body .. id) >= 0
+    check(both == (ttl(key.history .. id) >= 0), id, "and its history part")
+    check(redis.call("LLEN", key.history .. id) <= 32, id, "has a long history")
+  end
+  for _, part in ipairs(names(key.part)) do
+    check(ttl(key.part .. part) >= 0, part, "is a result that does not expire")
+  end
+
+  -- Counters and registries.
+  local counted = hash(key.counts)
+  for field, number in pairs(counts) do
+    check(tonumber(counted[field]) == number, field, "holds", number, "counted", counted[field])
+  end
+  for field, number in pairs(counted) do
+    check(counts[field], field, "holds nothing, counted", number)
+  end
+  for _, queue in ipairs(redis.call("SMEMBERS", key.paused)) do
+    queues[queue] = true
+  end
+  local tenants = hash(key.tenants)
+  for queue in pairs(queues) do
+    local tenant, command = string.sub(queue, 1, 12), string.sub(queue, 13)
+    check(redis.call("HEXISTS", key.queues .. tenant, command) == 1, queue, "is not registered")
+    check(tenants[tenant], tenant, "is not registered")
+    local waits = redis.call("ZSCORE", key.waiting .. tenant, command)
+    check((counts[queue .. "r"] ~= nil) == (waits and true or false), queue, "waits:", waits)
+  end
+  for _, tenant in ipairs(names(key.queues)) do
+    for command in pairs(hash(key.queues .. tenant)) do
+      check(queues[tenant .. command], tenant .. command, "is registered and holds nothing")
+    end
+    tenants[tenant] = nil
+  end
+  for tenant in pairs(tenants) do
+    check(false, tenant, "is registered and has no queue")
+  end
+  for _, tenant in ipairs(names(key.waiting)) do
+    for command in pairs(zset(key.waiting .. tenant)) do
+      check(counts[tenant .. command .. "r"], tenant .. command, "waits with nothing ready")
+    end
+  end
+
+  -- The outbox.
+  local outbox, pending = zset(key.outbox), {}
+  for _, destination in ipairs(names(key.pending)) do
+    for delivery, due in pairs(zset(key.pending .. destination)) do
+      pending[delivery] = true
+      local first = outbox[destination]
+      check(first and first <= due, delivery, "is due before its destination")
+      check(redis.call("EXISTS", key.delivery .. delivery) == 1, delivery, "has no record")
+    end
+  end
+  for destination in pairs(outbox) do
+    check(redis.call("EXISTS", key.pending .. destination) == 1, destination, "has nothing due")
+  end
+  for _, delivery in ipairs(names(key.delivery)) do
+    check(pending[delivery], delivery, "is pending nowhere")
+  end
+  for id, where in pairs(place) do
+    local of = body(id)
+    if of and of.hooks ~= 0 and where == "dead" then
+      local ends = struct.unpack(">H", redis.call("GET", key.done .. id), 3)
+      check(pending[id .. "_" .. ends], id, "died and tells nobody")
+    end
+  end
+
+  table.sort(wrong)
+  return { wrong }
+end
+
+return call.each(invariants)

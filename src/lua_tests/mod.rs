@@ -1,0 +1,26 @@
+//! The scripts against a real Redis, with a clock that stands still.
+//!
+//! - `smoke`: a task goes the ways it can go, through the store as nodes use it.
+//! - `transitions`: the whole database after each step, so that leftovers cannot hide.
+//! - `refusals`: each word of each `FAILS` line, and that it changes nothing.
+//! - `promises`: what once broke elsewhere, one test each.
+//! - `model_test`: random sequences against a model in Rust; results and state agree.
+//! - `interleavings`: what two or three clients do, in every order.
+//! - `one_slot`: every script on a Redis in cluster mode.
+//! - `mutations`: the tests above notice when a script is broken.
+//!
+//! After every step of a model or an interleaving, `invariants.lua` looks at the whole partition.
+
+mod dump;
+mod interleavings;
+mod invariants;
+mod model_test;
+mod mutations;
+mod one_slot;
+mod promises;
+mod reference;
+mod refusals;
+mod smoke;
+mod transitions;
+mod view;
+mod world;

@@ -1,0 +1,127 @@
+//! Every script on a Redis in cluster mode: all keys of a partition are in one hash slot.
+
+use std::net::TcpListener;
+
+use super::world::{NAMES, New, World, by, id, start};
+use crate::app::Peek;
+use crate::app::labels::{Depths, Label, ReadLabels};
+use crate::app::rate_limit::Take;
+use crate::queues::list::List;
+use crate::queues::stats::{Queues, Stats, TenantNames};
+use crate::store::testing::TestRedis;
+use crate::tasks::read::Await;
+use crate::tasks::state::Read;
+use crate::tasks::timeline::ReadTimeline;
+use crate::topics::policy::{DeletePolicy, PutPolicy};
+
+/// A cluster of one node.
+fn cluster() -> TestRedis {
+    // The bus needs a port although nobody else is on it; it is free when the listener is gone.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let redis = start(&[
+        "--bind",
+        "127.0.0.1",
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        &port,
+        "--cluster-require-full-coverage",
+        "no",
+    ]);
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let cluster = |words: &[&str]| redis::cmd("CLUSTER").arg(words).clone();
+    cluster(&["ADDSLOTSRANGE", "0", "16383"]).exec(&mut connection).unwrap();
+    loop {
+        let info: String = cluster(&["INFO"]).query(&mut connection).unwrap();
+        if info.contains("cluster_state:ok") {
+            return redis;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn every_transition(world: &mut World) {
+    world.enqueue(&New { key: Some("k".into()), hooked: true, ..New::task(1) }).unwrap();
+    world.enqueue(&New { delay_ms: 5_000, ..New::task(2) }).unwrap();
+    world.enqueue(&New { priority: 9, max: 1, hooked: true, ..New::task(3) }).unwrap();
+    world.enqueue(&New { queue: 1, ..New::task(4) }).unwrap();
+    for n in 5..8 {
+        world.enqueue(&New { queue: 3, ..New::task(n) }).unwrap();
+    }
+    world.cancel(6, 1).unwrap();
+    assert_eq!(world.take(1), 3);
+    world.heartbeat(3, &by(1)).unwrap();
+    world.db.one(Await { id: &id(3), wait_ms: 5_000 }).unwrap();
+    world.nack(3, &by(1), 0, "smtp").unwrap();
+    assert_eq!(world.claim(0, &[], "w", &[2, 3]).unwrap().tasks.len(), 2);
+    world.store_part(1, "p");
+    world.submit(1, &by(2), 1, 7, "p").or_else(|_| world.submit(1, &by(3), 1, 7, "p")).unwrap();
+    world.abandon(4, &by(3), false).or_else(|_| world.abandon(4, &by(2), false)).unwrap();
+    world.pause(0, true).unwrap();
+    world.advance(5_000);
+    assert_eq!(world.sweep().due, 1);
+    world.redrive(0, &[], 10).unwrap();
+    world.pause(0, false).unwrap();
+    assert_eq!(world.take(4), 3);
+    world.nack(3, &by(4), 0, "smtp").unwrap();
+}
+
+fn every_look(world: &mut World) {
+    let (db, queue) = (&mut world.db, &NAMES.queues[0]);
+    let (id, tenant) = (&id(3), &NAMES.tenants[0]);
+    assert_eq!(db.one(Read { id, tenant }).unwrap().place, "dead");
+    assert_eq!(db.one(ReadTimeline { id, tenant }).unwrap().past.len(), 3);
+    assert_eq!(db.one(Stats { queue }).unwrap().dead, 1);
+    for (state, found) in [("ready", 1), ("delayed", 0), ("in_progress", 0), ("dlq", 1)] {
+        let score = if state == "ready" { "" } else { "-inf" };
+        let list = List { queue, state, score, after: "", span: 10 };
+        assert_eq!(db.one(list).unwrap().ids.len(), found, "{state}");
+    }
+    assert_eq!(db.one(Peek { queue: queue.as_str(), tenant: "" }).unwrap().ready, 1);
+    assert_eq!(db.one(Queues { tenant: tenant.tag(), cursor: "0" }).unwrap().commands.len(), 2);
+    assert_eq!(db.one(TenantNames { cursor: "0" }).unwrap().names.len(), 2);
+    assert_eq!(db.one(Depths { labels: 2 }).unwrap().numbers.len(), 12);
+    assert_eq!(db.one(Label { command: "a", spelling: "A", cap: 9 }).unwrap().label, 1);
+    assert_eq!(db.one(ReadLabels { from: 1, most: 9 }).unwrap().spellings, ["A"]);
+    let put = PutPolicy { queue, max: 1, retention_s: 1, text: "{}" };
+    assert!(db.one(put).unwrap().created);
+    assert!(db.one(DeletePolicy { queue }).unwrap().deleted);
+    assert!(db.one(Take { bucket: "me", cost: 1, per_minute: 1, burst: 1 }).unwrap().allowed);
+}
+
+#[test]
+fn every_script_keeps_to_one_slot_of_a_cluster() {
+    let mut world = World::on(cluster(), None);
+    every_transition(&mut world);
+    every_look(&mut world);
+    assert_eq!(world.faults(), Vec::<String>::new());
+    let keys: Vec<String> = world.db.query(redis::cmd("KEYS").arg("*"));
+    assert!(keys.len() > 20, "{keys:?}");
+    let mut slots: Vec<u32> = keys
+        .iter()
+        .map(|key| world.db.query(redis::cmd("CLUSTER").arg("KEYSLOT").arg(key)))
+        .collect();
+    slots.dedup();
+    assert_eq!(slots.len(), 1, "{keys:?}");
+    world.purge(0, &[3], 0).unwrap();
+
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut scripts: Vec<String> = files
+        .filter_map(|file| {
+            Some(file.unwrap().file_name().to_str()?.strip_suffix(".lua")?.to_owned())
+        })
+        .collect();
+    scripts.sort();
+    let mut called = world.db.called();
+    called.retain(|name| *name != "invariants");
+    assert_eq!(called, scripts, "every script was called");
+}
+
+#[test]
+fn the_store_works_on_a_cluster_of_one_node() {
+    let redis = cluster();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(super::smoke::a_good_life(&redis));
+}

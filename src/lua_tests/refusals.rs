@@ -1,0 +1,206 @@
+//! Every word of every `FAILS` line, and that a refused item leaves the database as it was.
+
+use std::collections::BTreeSet;
+
+use super::world::{By, NAMES, New, World, by, id, token};
+use crate::model::Refusal;
+use crate::store::Error;
+use crate::store::direct::source;
+use crate::tasks::timeline::ReadTimeline;
+use crate::topics::policy::PutPolicy;
+
+/// A word, how the world comes to be so, and the call that must be refused with it.
+struct Case {
+    script: &'static str,
+    word: &'static str,
+    before: fn(&mut World),
+    call: fn(&mut World) -> Result<(), Error>,
+}
+
+fn case(
+    script: &'static str,
+    word: &'static str,
+    before: fn(&mut World),
+    call: fn(&mut World) -> Result<(), Error>,
+) -> Case {
+    Case { script, word, before, call }
+}
+
+fn ready(world: &mut World) {
+    world.enqueue(&New { key: Some("k".into()), hooked: true, ..New::task(1) }).unwrap();
+}
+
+fn leased(world: &mut World) {
+    ready(world);
+    world.take(1);
+}
+
+fn done(world: &mut World) {
+    leased(world);
+    world.submit(1, &by(1), 1, 7, "").unwrap();
+}
+
+fn orphan(world: &mut World) {
+    world.store_body(&New::task(1));
+}
+
+/// A later version of the broker wrote the body.
+fn newer_body(world: &mut World) {
+    leased(world);
+    world.on_key::<()>("SETRANGE", &format!(":b:{}", id(1).short()), &[b"0", b"\x02"]);
+}
+
+/// A later version of the broker wrote the lease.
+fn newer_lease(world: &mut World) {
+    leased(world);
+    world.on_key::<()>("HSET", ":f", &[id(1).short().as_bytes(), b"\x02"]);
+}
+
+/// A later version of the broker wrote what the task brings along.
+fn newer_attempts(world: &mut World) {
+    ready(world);
+    world.on_key::<()>("HSET", ":a", &[id(1).short().as_bytes(), b"\x02"]);
+}
+
+/// A later version of the broker wrote the queue's policy.
+fn newer_policy(world: &mut World) {
+    world.on_key::<()>("SET", &format!(":u:{}", NAMES.queues[0].as_str()), &[b"\x02"]);
+}
+
+fn thief() -> By {
+    By { worker: "thief", ..by(1) }
+}
+
+fn stranger() -> By {
+    By { tenant: 1, ..by(1) }
+}
+
+/// The calls of a lease's holder, each with its name.
+macro_rules! of_the_holder {
+    ($($script:literal: $call:expr),* $(,)?) => {
+        vec![$(
+            case($script, "NOT_FOUND", |_| {}, |w| ($call)(w, &by(1))),
+            case($script, "NOT_FOUND", leased, |w| ($call)(w, &stranger())),
+            case($script, "NOT_IN_PROGRESS", ready, |w| ($call)(w, &by(1))),
+            case($script, "NOT_IN_PROGRESS", done, |w| {
+                ($call)(w, &By { token: token(9), ..by(1) })
+            }),
+            case($script, "LEASE_LOST", leased, |w| ($call)(w, &by(2))),
+            case($script, "NOT_OWNER", leased, |w| ($call)(w, &thief())),
+            case($script, "NOT_OWNER", leased, |w| {
+                ($call)(w, &By { token: String::new(), ..thief() })
+            }),
+            case($script, "UNKNOWN_VERSION", newer_body, |w| ($call)(w, &by(1))),
+            case($script, "UNKNOWN_VERSION", newer_lease, |w| ($call)(w, &by(1))),
+        )*]
+    };
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = of_the_holder! {
+        "heartbeat": |w: &mut World, by: &By| w.heartbeat(1, by).map(drop),
+        "nack": |w: &mut World, by: &By| w.nack(1, by, 0, "smtp").map(drop),
+        "abandon": |w: &mut World, by: &By| w.abandon(1, by, false).map(drop),
+        "submit": |w: &mut World, by: &By| w.submit(1, by, 1, 7, "").map(drop),
+    };
+    let timeline =
+        |w: &mut World| w.db.one(ReadTimeline { id: &id(1), tenant: &NAMES.tenants[0] }).map(drop);
+    cases.extend([
+        case("submit", "PART_LOST", leased, |w| w.submit(1, &by(1), 1, 7, "gone").map(drop)),
+        // Another verdict than the one that was stored.
+        case("submit", "NOT_IN_PROGRESS", done, |w| w.submit(1, &by(1), 1, 8, "").map(drop)),
+        case("submit", "NOT_IN_PROGRESS", done, |w| w.submit(1, &by(1), 2, 7, "").map(drop)),
+        case("submit", "NOT_IN_PROGRESS", done, |w| w.submit(1, &thief(), 1, 7, "").map(drop)),
+        case("cancel", "NOT_FOUND", |_| {}, |w| w.cancel(1, 0).map(drop)),
+        case("cancel", "NOT_FOUND", ready, |w| w.cancel(1, 1).map(drop)),
+        case("cancel", "NOT_CANCELLABLE", leased, |w| w.cancel(1, 0).map(drop)),
+        case("cancel", "NOT_CANCELLABLE", done, |w| w.cancel(1, 0).map(drop)),
+        case("cancel", "NOT_CANCELLABLE", |w| w.bury(&New::task(1)), |w| w.cancel(1, 0).map(drop)),
+        case("cancel", "UNKNOWN_VERSION", newer_body, |w| w.cancel(1, 0).map(drop)),
+        case("cancel", "UNKNOWN_VERSION", newer_attempts, |w| w.cancel(1, 0).map(drop)),
+        case(
+            "enqueue",
+            "PART_LOST",
+            |_| {},
+            |w| w.enqueue(&New { stored: true, key: Some("k".into()), ..New::task(1) }).map(drop),
+        ),
+        case("read", "NOT_FOUND", |_| {}, |w| w.read(1, 0).map(drop)),
+        case("read", "NOT_FOUND", ready, |w| w.read(1, 1).map(drop)),
+        case("read", "UNKNOWN_VERSION", newer_body, |w| w.read(1, 0).map(drop)),
+        case("timeline", "NOT_FOUND", |_| {}, timeline),
+        // A body whose enqueue never came is invisible.
+        case("read", "NOT_FOUND", orphan, |w| w.read(1, 0).map(drop)),
+        case("cancel", "NOT_FOUND", orphan, |w| w.cancel(1, 0).map(drop)),
+        case("heartbeat", "NOT_FOUND", orphan, |w| w.heartbeat(1, &by(1)).map(drop)),
+        case("timeline", "UNKNOWN_VERSION", newer_body, timeline),
+        case("policy_put", "UNKNOWN_VERSION", newer_policy, |w| {
+            let queue = &NAMES.queues[0];
+            w.db.one(PutPolicy { queue, max: 1, retention_s: 1, text: "{}" }).map(drop)
+        }),
+    ]);
+    cases
+}
+
+#[test]
+fn a_refused_call_changes_nothing() {
+    let mut world = World::new();
+    for Case { script, word, before, call } in cases() {
+        world.reset();
+        before(&mut world);
+        let dump = world.dump();
+        let refused = call(&mut world).expect_err(script);
+        let expected = Refusal::from_word(word).unwrap();
+        assert_eq!(refused, Error::Refused(expected), "{script} in\n{dump}");
+        assert_eq!(world.dump(), dump, "{script} refused with {word}");
+    }
+}
+
+#[test]
+fn every_word_of_every_header_is_provoked() {
+    let provoked: BTreeSet<_> =
+        cases().iter().map(|case| (case.script.to_owned(), case.word.to_owned())).collect();
+    let mut said = BTreeSet::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(script) = name.strip_suffix(".lua") else { continue };
+        let text = source(script);
+        let lines = text.lines().filter_map(|line| line.strip_prefix("-- FAILS "));
+        for word in lines.flat_map(str::split_whitespace) {
+            said.insert((script.to_owned(), word.to_owned()));
+        }
+    }
+    assert_eq!(provoked, said);
+}
+
+/// A batch is items that know nothing of each other: one that is refused leaves its neighbours be.
+#[test]
+fn a_refused_item_does_not_touch_its_neighbours() {
+    let mut world = World::new();
+    let lost = New { stored: true, ..New::task(2) };
+    let made = world.enqueue_all(&[New::task(1), lost, New::task(3)]).unwrap();
+    let told: Vec<_> = made.into_iter().map(|item| item.map(|made| made.id)).collect();
+    assert_eq!(told, [Ok(id(1)), Err(Error::Refused(Refusal::PartLost)), Ok(id(3))]);
+    assert_eq!(world.faults(), Vec::<String>::new());
+}
+
+/// What a later version wrote is left alone, also by calls that take what they find.
+#[test]
+fn records_of_a_later_version_stay_where_they_are() {
+    let mut world = World::new();
+    world.bury(&New::task(1));
+    world.enqueue(&New { delay_ms: 5_000, ..New::task(2) }).unwrap();
+    world.enqueue(&New::task(3)).unwrap();
+    world.take(3);
+    world.enqueue(&New::task(4)).unwrap();
+    for n in 1..5 {
+        world.on_key::<()>("SETRANGE", &format!(":b:{}", id(n).short()), &[b"0", b"\x02"]);
+    }
+    world.advance(60_000);
+    let before = world.dump();
+    assert_eq!(world.claim(0, &[0], "w", &[9]).unwrap().tasks.len(), 0);
+    assert_eq!(world.redrive(0, &[], 10).unwrap().tasks.len(), 0);
+    assert_eq!(world.purge(0, &[1], 0).unwrap().purged, 0);
+    assert_eq!((world.sweep().due, world.sweep().expired.len()), (0, 0));
+    assert_eq!(world.dump(), before);
+}
