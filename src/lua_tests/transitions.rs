@@ -93,9 +93,7 @@ fn a_body_stored_beside_the_call_becomes_the_tasks() {
     let mut world = World::new();
     let new = New { stored: true, ..New::task(1) };
     world.store_body(&new);
-    assert_snapshot!(world.dump(), @r"
-    :b:#1 ttl=20s {version 0}
-    ");
+    assert_snapshot!(world.dump(), @":b:#1 ttl=20s {version 0}");
     world.enqueue(&new).unwrap();
     assert_snapshot!(world.dump(), @r#"
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
@@ -485,7 +483,15 @@ fn a_wait_for_an_end_is_told_once_and_a_wait_that_ended_goes_with_the_sweep() {
     world.enqueue(&New::task(1)).unwrap();
     world.take(1);
     wait(&mut world);
-    assert_snapshot!(world.dump(), @"");
+    assert_snapshot!(world.dump(), @r#"
+    :b:#1 {created=1000000 due=1000000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
+    :f #1={claimed=1000000 attempt=1 token=L0001 worker=w}
+    :j acme=acme
+    :l #1=1030000
+    :n 1p=1 | acme/mailp=1
+    :q:acme mail=Mail
+    :y #1=1005000
+    "#);
     assert!(world.submit(1, &by(1), 1, 7, "").unwrap().awaited);
     let told = world.dump();
     assert!(!told.contains(":y"), "{told}");
@@ -504,9 +510,7 @@ fn a_policy_counts_its_changes_and_goes() {
         let stored = world.db.one(put(text)).unwrap();
         assert_eq!((stored.created, stored.version), (created, version));
     }
-    assert_snapshot!(world.dump(), @r#"
-    :u:acme/mail {max=3 retention=90 changes=2 rest="{\"a\":1}"}
-    "#);
+    assert_snapshot!(world.dump(), @r#":u:acme/mail {max=3 retention=90 changes=2 rest="{\"a\":1}"}"#);
     let made = world.enqueue(&New::task(1)).unwrap();
     assert_eq!(made.max, 3);
     assert!(world.dump().contains("max=3 retention=90"), "{}", world.dump());
@@ -522,9 +526,7 @@ fn a_rate_limit_refuses_when_empty_and_leaves_no_key_when_full() {
     let mut world = World::new();
     let take = |cost| Take { bucket: "me", cost, per_minute: 60, burst: 10 };
     assert!(world.db.one(take(10)).unwrap().allowed);
-    assert_snapshot!(world.dump(), @r"
-    :k:me ttl=10s 1010000.000
-    ");
+    assert_snapshot!(world.dump(), @":k:me ttl=10s 1010000.000");
     let before = world.dump();
     let refused = world.db.one(take(1)).unwrap();
     assert_eq!((refused.allowed, refused.wait_ms), (false, 1_000));
@@ -543,9 +545,7 @@ fn labels_are_given_once_and_up_to_a_cap() {
     let given = [("a", "A"), ("b", "B"), ("c", "C"), ("a", "x")]
         .map(|(command, spelling)| world.db.one(label(command, spelling)).unwrap().label);
     assert_eq!(given, [1, 2, 0, 1]);
-    assert_snapshot!(world.dump(), @r"
-    :m 1=A | 2=B | a=1 | b=2
-    ");
+    assert_snapshot!(world.dump(), @":m 1=A | 2=B | a=1 | b=2");
 }
 
 /// Idle means free: whatever tasks went through, nothing is left of them.
