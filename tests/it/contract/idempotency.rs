@@ -116,3 +116,23 @@ async fn creates_at_the_same_moment_with_one_key_make_one_task() {
         redis.command::<String>("FLUSHDB").await;
     }
 }
+
+#[tokio::test]
+async fn a_key_of_a_dead_or_cancelled_task_answers_that_task() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis).await;
+    let task = json!({"command": "m", "payload": 1, "maxAttempts": 1, "idempotencyKey": "dead"});
+    let dead = node.producer().created_as(task.clone()).await;
+    node.worker().claimed("m").await;
+    node.worker().nack(&dead, json!({"reason": "smtp"})).await.json_of(200);
+    let again = node.producer().create(task).await;
+    assert!(again.is_replayed());
+    let again = again.json();
+    assert_eq!((&again["id"], &again["error"]), (&json!(dead), &json!("smtp")));
+
+    let task = json!({"command": "m", "payload": 1, "idempotencyKey": "cancelled"});
+    let cancelled = node.producer().created_as(task.clone()).await;
+    let path = format!("/tasks/{cancelled}/cancel");
+    node.producer().bare_post(&path).await.json_of(200);
+    assert_eq!(node.producer().create(task).await.json_of(202)["error"], "CANCELLED");
+}

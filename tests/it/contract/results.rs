@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::assert_shown;
-use crate::support::{Node, Redis};
+use crate::support::{Node, Redis, eventually};
 
 async fn claimed(node: &Node) -> String {
     node.producer().created("m").await;
@@ -156,4 +156,35 @@ async fn error_and_reason_are_cut_to_4096_bytes_at_a_character() {
     let ended = node.producer().result(&doomed).await.json_of(200);
     assert_eq!(ended["task"]["error"], ended["result"]["error"]);
     assert!(ended["result"]["error"].as_str().unwrap().len() <= 4096);
+}
+
+#[tokio::test]
+async fn a_result_for_a_lease_that_expired_is_accepted_until_the_sweeper_ends_it() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis).await;
+    // No node sweeps a partition that another one just swept.
+    for partition in 0..16 {
+        let guard = format!("SET {{codeq:{partition}}}:g 1 PX 600000");
+        redis.command::<String>(&guard).await;
+    }
+    for end in ["complete", "heartbeat", "nack", "abandon"] {
+        node.producer().created(end).await;
+        let lease = json!({"commands": [end], "leaseSeconds": 1});
+        let id = node.worker().claim_as(lease).await.json_of(200)["id"].clone();
+        let id = id.as_str().unwrap();
+        eventually("the lease is over", async || {
+            let until = node.worker().task(id).await["leaseUntil"].as_str().unwrap().to_owned();
+            let until: jiff::Timestamp = until.parse().unwrap();
+            (jiff::Timestamp::now() > until).then_some(())
+        })
+        .await;
+        let worker = node.worker();
+        let call = match end {
+            "complete" => worker.complete(id),
+            "heartbeat" => worker.heartbeat(id),
+            "nack" => worker.nack(id, json!({})),
+            _ => worker.abandon(id),
+        };
+        call.await.json_of(200);
+    }
 }

@@ -93,3 +93,16 @@ async fn a_task_whose_time_is_over_is_not_found_and_its_key_is_free() {
     let listed = node.admin().get("/admin/queues/m/tasks?state=dlq").await.json_of(200);
     assert_eq!(listed["items"], Value::from(Vec::<Value>::new()));
 }
+
+#[tokio::test]
+async fn the_policy_of_a_queue_says_how_long_its_tasks_are_kept() {
+    let redis = Redis::start().await;
+    let node = Node::with(&redis, &[("TASK_RETENTION_SECONDS", "600")]).await;
+    let policy = json!({"retentionSeconds": 7200});
+    assert_eq!(node.admin().put("/admin/topics/m", policy).await.status, 201);
+    let id = node.producer().created("m").await["id"].as_str().unwrap().to_owned();
+    node.worker().claimed("m").await;
+    node.worker().complete(&id).await.json_of(200);
+    let found = ttls(&redis).await;
+    assert!(found.iter().all(|(_, ttl)| (7190..=7205).contains(ttl)), "{found:?}");
+}

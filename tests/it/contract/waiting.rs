@@ -108,26 +108,57 @@ async fn a_worker_that_hangs_up_while_it_waits_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_task_that_could_not_be_handed_over_comes_back_with_its_attempt_not_counted() {
+async fn a_task_taken_for_a_worker_that_hung_up_comes_back_with_its_attempt_not_counted() {
+    let redis = Redis::start().await;
+    let node = Node::with(&redis, &[("REDIS_COMMAND_TIMEOUT_MS", "30000")]).await;
+    let id = node.producer().created("m").await["id"].as_str().unwrap().to_owned();
+    redis.freeze();
+    let mut lost = Raw::to(&node.anyone().origin).await;
+    lost.send(&claim_request(r#"{"commands":["m"]}"#)).await;
+    let until_in_flight = async |count: f64| {
+        eventually("calls are under way", async || {
+            let scrape = node.scrape().await;
+            (scrape.value("codeq_http_requests_in_flight") == count).then_some(())
+        })
+        .await;
+    };
+    until_in_flight(1.0).await;
+    drop(lost);
+    until_in_flight(0.0).await;
+    redis.thaw();
+    // Taken and given back, or never taken because its turn came too late: the same from outside.
+    eventually("the task is ready as if nothing had been", async || {
+        let task = node.producer().task(&id).await;
+        (task["status"] == "PENDING" && task["attempts"] == Value::Null).then_some(())
+    })
+    .await;
+    assert_eq!(node.worker().claimed("m").await["attempts"], 1);
+}
+
+/// The bytes of a claim.
+fn claim_request(body: &str) -> String {
+    format!(
+        "POST /v1/codeq/tasks/claim HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer worker\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_up_as_its_task_comes_loses_nothing() {
     let redis = Redis::start().await;
     let node = Node::on(&redis).await;
-    // Claims that are under way while their worker hangs up: some are caught with a task.
-    let body = r#"{"commands":["m"],"waitSeconds":30}"#;
-    let request = format!(
-        "POST /v1/codeq/tasks/claim HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer worker\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
     for _ in 0..20 {
         let mut lost = Raw::to(&node.anyone().origin).await;
-        lost.send(&request).await;
+        lost.send(&claim_request(r#"{"commands":["m"],"waitSeconds":30}"#)).await;
         until_waiting(&node, "claim", 1.0).await;
         let producer = node.producer();
         let create = producer.created("m");
         let (created, ()) = tokio::join!(create, async { drop(lost) });
         let id = created["id"].as_str().unwrap();
+        until_waiting(&node, "claim", 0.0).await;
         // An answer that was written into the socket before it closed cannot be told from one that
         // arrived: such a task stays with its lease. Else it is ready, as if nothing had been.
-        until_waiting(&node, "claim", 0.0).await;
         let task = node.producer().task(id).await;
         if task["status"] == "PENDING" {
             assert_eq!(task["attempts"], Value::Null);

@@ -269,3 +269,22 @@ async fn routes_are_counted_by_template_and_unknown_paths_share_one() {
     );
     assert_eq!(scrape.sum("codeq_http_requests_total", "none-"), 0.0);
 }
+
+#[tokio::test]
+async fn a_command_has_one_name_in_metric_and_log() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis).await;
+    let id = node.producer().created("Gen.X").await["id"].as_str().unwrap().to_owned();
+    node.worker().claimed("gen.x").await;
+    node.worker().complete(&id).await.json_of(200);
+    for event in ["task.created", "task.claimed", "task.completed"] {
+        let line = node.line(|line| line["event"] == event).await;
+        assert_eq!(line["context"]["command"], "Gen.X", "{line}");
+        assert_eq!(line["context"]["task_id"], id.as_str(), "{line}");
+    }
+    let scrape = node.scrape().await;
+    for family in ["created", "claimed", "completed"] {
+        let family = format!("codeq_task_{family}_total");
+        assert_eq!(scrape.sum(&family, "command=\"Gen.X\""), 1.0, "{family}");
+    }
+}
