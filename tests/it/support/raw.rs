@@ -19,10 +19,10 @@ impl Raw {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Everything until the other side closes. Panics after half a minute.
+    /// Everything until the other side closes. Panics after a minute: a body may take half of it.
     pub async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(30), self.0.read_to_end(&mut bytes));
+        let read = tokio::time::timeout(Duration::from_secs(60), self.0.read_to_end(&mut bytes));
         let _ = read.await.expect("the connection closes");
         String::from_utf8_lossy(&bytes).into_owned()
     }
