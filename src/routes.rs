@@ -16,7 +16,10 @@ use crate::{queues, tasks, topics};
 pub fn router(app: App, probes: Probes) -> Router {
     let api = api().layer(middleware::from_fn_with_state(app.clone(), let_in));
     let described = OpenApiRouter::new().nest("/v1/codeq", api);
-    http::around(http::documented(described).merge(diagnostics::routes(probes)), app)
+    http::around(
+        http::documented(described, diagnostics::described()).merge(diagnostics::routes(probes)),
+        app,
+    )
 }
 
 /// Nothing is done on a store that nobody has looked at.

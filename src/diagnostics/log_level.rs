@@ -14,6 +14,7 @@ use crate::telemetry::log::LogLevels;
 #[schema(as = LogLevelRequest)]
 pub struct Request {
     /// `error`, `warn`, `info`, `debug` or `trace`.
+    #[schema(pattern = "^(error|warn|info|debug|trace)$")]
     level: Option<String>,
     /// Module filters, as in `RUST_LOG`.
     filter: Option<String>,

@@ -10,7 +10,7 @@ mod readiness;
 mod resources;
 mod scrape;
 
-pub use health::{Health, Probes, RedisFacts, Report, Status, routes};
+pub use health::{Health, Probes, RedisFacts, Report, Status, described, routes};
 pub use pprof::{Profiler, serve_profiles};
 pub use readiness::{Readiness, Watch};
 pub use scrape::{CommandDepth, Scraper};

@@ -18,13 +18,13 @@ pub enum BareOr<T> {
     Named(T),
 }
 
-/// How such an answer looks, for the schema.
+/// How such a request or answer looks, for the schema.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum InKind<Named, Item> {
-    /// To an object.
+    /// An object.
     Named(Named),
-    /// To a bare array.
+    /// A bare array.
     Bare(Vec<Item>),
 }
 

@@ -29,7 +29,7 @@ pub struct ArrivesBy(pub Instant);
 /// `Content-Type` is not looked at: clients of this API often do not send one.
 pub struct Body<T>(pub T);
 
-/// As [`Body`], but an empty body stands for the default.
+/// As [`Body`], but an empty body, or `null`, stands for the default.
 pub struct BodyOrEmpty<T>(pub T);
 
 /// As [`Body`], but refused as `invalid request body`.
@@ -52,7 +52,7 @@ impl<S: Context, T: DeserializeOwned + Default> FromRequest<S> for BodyOrEmpty<T
 
     async fn from_request(request: Request, state: &S) -> Result<Self> {
         let bytes = read(request, state.max_body_bytes()).await?;
-        if bytes.trim_ascii().is_empty() {
+        if matches!(bytes.trim_ascii(), b"" | b"null") {
             return Ok(Self(T::default()));
         }
         json::parse(&bytes).map(Self).map_err(Error::InvalidBody)

@@ -5,6 +5,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi};
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -16,9 +17,13 @@ use super::{ErrorBody, ItemError};
 /// The security scheme's name, for `security(("bearer" = []))` of an operation.
 const BEARER: &str = "bearer";
 
-/// The routes, and `/openapi.json` that describes them and itself.
-pub fn documented<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> Router<S> {
+/// The routes, and `/openapi.json` that describes them, itself and `others`.
+pub fn documented<S: Clone + Send + Sync + 'static>(
+    described: OpenApiRouter<S>,
+    others: OpenApi,
+) -> Router<S> {
     let (routes, mut document) = described.split_for_parts();
+    document.merge(others);
     document.merge(OpenApiRouter::<S>::new().routes(routes!(openapi)).into_openapi());
     complete(&mut document);
     let json = Bytes::from(document.to_json().expect("a document of strings and maps is JSON"));
@@ -53,4 +58,14 @@ fn complete(document: &mut OpenApi) {
 )]
 async fn openapi() -> impl IntoResponse {
     // Only its description is used: the answer is made once, when all routes are known.
+}
+
+/// The schema of a payload.
+pub fn any_json_but_null() -> Schema {
+    let types = [Type::Object, Type::Array, Type::String, Type::Number, Type::Boolean];
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter(types))
+        .description(Some("Any JSON but null, nested up to 128 deep; kept byte for byte."))
+        .build()
+        .into()
 }

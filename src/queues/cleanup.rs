@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::{App, Scope};
-use crate::http::{self, Admin, BodyOrEmpty, Error, responses};
+use crate::http::{self, Admin, BodyOrEmpty, Error, params, responses};
 use crate::model::Time;
 
 /// What used to be deleted.
@@ -18,6 +18,7 @@ pub struct Request {
     /// Clamped to 1..1000.
     limit: Option<i64>,
     /// RFC 3339; now when absent.
+    #[schema(format = "date-time")]
     before: Option<String>,
 }
 
@@ -33,7 +34,7 @@ pub struct Response {
 
 /// Answers as ever, deletes nothing.
 #[utoipa::path(post, path = "/admin/tasks/cleanup", tag = "admin",
-    params(("tenant" = Option<String>, Query)), request_body(content = Option<Request>),
+    params(params::OfTenant), request_body(content = Option<Request>),
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
 pub async fn cleanup(
     State(app): State<App>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, Admin, BodyOrEmpty, CommandPath, Error, responses};
+use crate::http::{self, Admin, BodyOrEmpty, CommandPath, Error, params, responses};
 use crate::model::record::Body;
 use crate::model::{Command, Partition, QueueName, TaskId};
 use crate::tasks::events::{self, Drawn};
@@ -67,7 +67,7 @@ const SPAN: u64 = 64;
 
 /// Sends dead tasks back to their queue, in the order of their death.
 #[utoipa::path(post, path = "/admin/queues/{command}/dlq/requeue", tag = "admin",
-    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    params(params::OfCommand, params::OfTenant),
     request_body(content = Option<Request>),
     responses((status = 200, body = Requeued), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn requeue(
@@ -104,7 +104,7 @@ pub async fn requeue(
 
 /// Removes dead tasks with all that belongs to them.
 #[utoipa::path(post, path = "/admin/queues/{command}/dlq/purge", tag = "admin",
-    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    params(params::OfCommand, params::OfTenant),
     request_body(content = Option<Request>),
     responses((status = 200, body = Purged), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn purge(

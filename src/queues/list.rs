@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::http::{self, Admin, CommandPath, Cursor, Error, Limit, Page, Query, responses};
+use crate::http::{self, Admin, CommandPath, Cursor, Error, Limit, Page, Query, params, responses};
 use crate::model::{Partition, QueueName, Task, TaskId, TenantId};
 use crate::script;
 use crate::tasks;
@@ -19,10 +19,10 @@ pub struct Ask {
     state: In,
     /// 1..1000.
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000)]
+    #[param(value_type = u16, required = false, minimum = 1, maximum = 1000)]
     limit: Limit,
     /// From the page before.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = String, required = false)]
     cursor: Option<Cursor<At>>,
 }
 
@@ -74,7 +74,7 @@ const MAX_CALLS: usize = 64;
 
 /// A page of tasks, oldest first.
 #[utoipa::path(get, path = "/admin/queues/{command}/tasks", tag = "admin",
-    params(("command" = String, Path), ("tenant" = Option<String>, Query), Ask),
+    params(params::OfCommand, params::OfTenant, Ask),
     responses((status = 200, body = Page<Task>), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn tasks(
     State(app): State<App>,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, Admin, CommandPath, responses};
+use crate::http::{self, Admin, CommandPath, params, responses};
 use crate::model::{Command, QueueName, TenantId};
 use crate::script;
 
@@ -28,7 +28,7 @@ script! {
 
 /// While paused, claims answer empty.
 #[utoipa::path(post, path = "/admin/queues/{command}/pause", tag = "admin",
-    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    params(params::OfCommand, params::OfTenant),
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn pause(
     State(app): State<App>,
@@ -40,7 +40,7 @@ pub async fn pause(
 
 /// Waiting claims wake.
 #[utoipa::path(post, path = "/admin/queues/{command}/resume", tag = "admin",
-    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    params(params::OfCommand, params::OfTenant),
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn resume(
     State(app): State<App>,

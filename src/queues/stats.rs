@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, Admin, CommandPath, Tenants, responses};
+use crate::http::{self, Admin, CommandPath, Tenants, params, responses};
 use crate::model::{Partition, QueueName, TenantId};
 use crate::script;
 
@@ -61,7 +61,7 @@ script! {
 }
 
 /// Queues of the tenant.
-#[utoipa::path(get, path = "/admin/queues", tag = "admin", params(("tenant" = Option<String>, Query)),
+#[utoipa::path(get, path = "/admin/queues", tag = "admin", params(params::OfTenants),
     responses((status = 200, body = Vec<Queue>), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn queues(State(app): State<App>, admin: Admin) -> http::Result<Json<Vec<Queue>>> {
     let of_each = match admin.tenants() {
@@ -73,7 +73,7 @@ pub async fn queues(State(app): State<App>, admin: Admin) -> http::Result<Json<V
 
 /// One queue; zeros for one that was never used.
 #[utoipa::path(get, path = "/admin/queues/{command}", tag = "admin",
-    params(("command" = String, Path), ("tenant" = Option<String>, Query)),
+    params(params::OfCommand, params::OfTenant),
     responses((status = 200, body = Queue), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn queue(
     State(app): State<App>,

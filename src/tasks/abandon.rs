@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::{
-    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, responses, scope,
+    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, params, responses, scope,
 };
 use crate::model::{TaskId, TenantId};
 use crate::script;
@@ -43,7 +43,7 @@ script! {
 
 /// Gives a task back at once; the attempt is not counted.
 #[utoipa::path(post, path = "/tasks/{id}/abandon", tag = "worker", request_body(content = Option<Request>),
-    params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
+    params(params::Id, params::Lease),
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn abandon(
     State(app): State<App>,

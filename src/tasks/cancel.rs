@@ -5,7 +5,7 @@ use axum::extract::State;
 use bytes::Bytes;
 
 use crate::app::App;
-use crate::http::{self, Admin, Missing, Producer, TaskPath, responses};
+use crate::http::{self, Admin, Missing, Producer, TaskPath, params, responses};
 use crate::model::{Task, TaskId, TenantId};
 use crate::script;
 use crate::telemetry::trace::Step;
@@ -21,7 +21,7 @@ script! {
 }
 
 /// Cancels a task of the producer's tenant.
-#[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "producer", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "producer", params(params::Id),
     responses((status = 200, body = Task), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn cancel(
     State(app): State<App>,
@@ -33,7 +33,7 @@ pub async fn cancel(
 
 /// Cancels a task.
 #[utoipa::path(delete, path = "/admin/tasks/{id}", tag = "admin",
-    params(("id" = String, Path), ("tenant" = Option<String>, Query)),
+    params(params::Id, params::OfTenant),
     responses((status = 200, body = Task), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn cancel_as_admin(
     State(app): State<App>,

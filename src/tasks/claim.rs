@@ -51,8 +51,8 @@ pub struct BatchRequest {
     /// As in a single claim.
     #[serde(default)]
     wait_seconds: Option<i64>,
-    /// 1 to `maxClaimBatch`.
-    #[schema(minimum = 1)]
+    /// 1 to `maxClaimBatch`, which is 10 unless configured.
+    #[schema(minimum = 1, maximum = 100)]
     count: i64,
 }
 

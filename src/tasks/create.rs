@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, Scope, keys};
 use crate::http::{
-    self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders, responses,
+    self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders, params, responses,
 };
 use crate::model::record::{self, BODY_HEAD, Hooks, NewBody};
 use crate::model::{Command, Location, Priority, QueueName, Task, TaskId, Time};
@@ -26,15 +26,20 @@ use super::{events, state};
 #[schema(as = CreateRequest)]
 pub struct Request {
     /// The queue: not blank, at most 256 bytes, no control characters.
+    #[schema(
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
+        max_length = 256
+    )]
     command: String,
     /// Any JSON but null, nested up to 128 deep; kept byte for byte.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = http::any_json_but_null)]
     payload: Box<RawValue>,
     /// 0..9, clamped into range.
     #[serde(default)]
     priority: Option<i64>,
     /// http(s) URL that is told of the end.
     #[serde(default)]
+    #[schema(max_length = 2048)]
     webhook: Option<String>,
     /// Deliveries it may have; ≤ 0 is the default, above 1000 is 1000.
     #[serde(default)]
@@ -45,9 +50,11 @@ pub struct Request {
     idempotency_key: Option<String>,
     /// RFC 3339; wins over `delaySeconds`.
     #[serde(default)]
+    #[schema(format = "date-time")]
     run_at: Option<String>,
-    /// ≥ 0.
+    /// From now; at most 100 years.
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 3155760000_i64)]
     delay_seconds: Option<i64>,
 }
 
@@ -144,7 +151,7 @@ struct Created {
 
 /// Creates a task.
 #[utoipa::path(post, path = "/tasks", tag = "producer", request_body = Request,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same as the field, which wins")),
+    params(params::IdempotencyKey),
     responses((status = 202, body = Task), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
 pub async fn create(
     State(app): State<App>,
@@ -172,7 +179,7 @@ pub async fn create(
 }
 
 /// Creates up to 100 tasks, each on its own.
-#[utoipa::path(post, path = "/tasks/batch", tag = "producer", request_body = Batch,
+#[utoipa::path(post, path = "/tasks/batch", tag = "producer", request_body = http::InKind<Batch, Request>,
     responses((status = 200, body = http::InKind<BatchResponse, Item>), responses::Authenticated, responses::BadRequest, responses::RateLimited), security(("bearer" = [])))]
 pub async fn create_batch(
     State(app): State<App>,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::{
-    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, responses, scope,
+    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, params, responses, scope,
 };
 use crate::model::{TaskId, TenantId, Time};
 use crate::script;
@@ -47,7 +47,7 @@ script! {
 
 /// Extends a lease.
 #[utoipa::path(post, path = "/tasks/{id}/heartbeat", tag = "worker", request_body(content = Option<Request>),
-    params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
+    params(params::Id, params::Lease),
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn heartbeat(
     State(app): State<App>,

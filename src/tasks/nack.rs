@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::{
-    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, responses, scope,
+    self, BodyOrEmpty, LeaseTokenHeader, Missing, TaskPath, Worker, params, responses, scope,
 };
 use crate::model::{TaskId, TenantId};
 use crate::script;
@@ -63,7 +63,7 @@ impl Nacked {
 
 /// Gives a task back for later.
 #[utoipa::path(post, path = "/tasks/{id}/nack", tag = "worker", request_body(content = Option<Request>),
-    params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
+    params(params::Id, params::Lease),
     responses((status = 200, body = Response), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn nack(
     State(app): State<App>,

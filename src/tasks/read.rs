@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::http::{self, Error, Missing, Query, Reader, TaskPath, responses};
+use crate::http::{self, Error, Missing, Query, Reader, TaskPath, params, responses};
 use crate::model::{ResultRecord, Task, TaskId, TenantId};
 use crate::script;
 use crate::telemetry::metrics::Wakeup;
@@ -21,6 +21,7 @@ use super::{find, state};
 #[serde(rename_all = "camelCase", default)]
 pub struct Wait {
     /// 0..60.
+    #[param(value_type = i64, required = false)]
     wait_seconds: Option<i64>,
 }
 
@@ -45,7 +46,7 @@ const MAX_WAIT_SECONDS: i64 = 60;
 const SAFETY_POLL: Duration = Duration::from_secs(2);
 
 /// A task, wherever it is.
-#[utoipa::path(get, path = "/tasks/{id}", tag = "read", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/tasks/{id}", tag = "read", params(params::Id),
     responses((status = 200, body = Task), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn read(
     State(app): State<App>,
@@ -57,7 +58,7 @@ pub async fn read(
 }
 
 /// A task's result; waits for it when asked to.
-#[utoipa::path(get, path = "/tasks/{id}/result", tag = "read", params(("id" = String, Path), Wait),
+#[utoipa::path(get, path = "/tasks/{id}/result", tag = "read", params(params::Id, Wait),
     responses((status = 200, body = TaskResult), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn result(
     State(app): State<App>,

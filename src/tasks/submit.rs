@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 
 use crate::app::{App, keys};
 use crate::http::{
-    self, Error, ItemError, LeaseTokenHeader, Missing, RequestBody, TaskPath, Worker, responses,
-    scope,
+    self, Error, ItemError, LeaseTokenHeader, Missing, Object, RequestBody, TaskPath, Worker,
+    params, responses, scope,
 };
 use crate::model::record::{self, End, ResultText, Terminal};
 use crate::model::{LeaseToken, ResultRecord, TaskId, TenantId};
@@ -26,6 +26,7 @@ use super::{cut, events, state};
 #[schema(as = SubmitRequest)]
 pub struct Request {
     /// `COMPLETED` or `FAILED`.
+    #[schema(value_type = Verdicts)]
     status: String,
     /// An object; required when completed. Kept byte for byte.
     #[serde(default)]
@@ -36,11 +37,20 @@ pub struct Request {
     error: Option<String>,
     /// At most 100.
     #[serde(default)]
-    #[schema(max_items = 100)]
-    artifacts: Option<Vec<Artifact>>,
+    #[schema(max_items = 100, value_type = Option<Vec<Artifact>>)]
+    artifacts: Option<Vec<Object<Artifact>>>,
     /// The lease, unless the header names it.
     #[serde(default)]
     lease_token: Option<String>,
+}
+
+/// How it ended, for the description of the API.
+#[derive(ToSchema)]
+#[schema(as = Verdict, rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Verdicts {
+    Completed,
+    Failed,
 }
 
 /// Something a worker stored.
@@ -137,7 +147,7 @@ struct Verdict {
 
 /// Ends a task.
 #[utoipa::path(post, path = "/tasks/{id}/result", tag = "worker", request_body = Request,
-    params(("id" = String, Path), ("X-CodeQ-Lease-Token" = Option<String>, Header)),
+    params(params::Id, params::Lease),
     responses((status = 200, body = ResultRecord), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn submit(
     State(app): State<App>,
@@ -154,7 +164,7 @@ pub async fn submit(
 }
 
 /// Ends up to 100 tasks, each on its own.
-#[utoipa::path(post, path = "/tasks/batch/results", tag = "worker", request_body = Batch,
+#[utoipa::path(post, path = "/tasks/batch/results", tag = "worker", request_body = http::InKind<Batch, BatchItem>,
     responses((status = 200, body = http::InKind<BatchResponse, Item>), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Conflict), security(("bearer" = [])))]
 pub async fn submit_batch(
     State(app): State<App>,
@@ -239,7 +249,7 @@ impl Verdict {
             end,
             result: result.map(|json| Bytes::copy_from_slice(json.get().as_bytes())),
             error: cut(&error).to_owned(),
-            artifacts: artifacts.map(|artifacts| links(&artifacts)).transpose()?,
+            artifacts: artifacts.map(links).transpose()?,
             token: ask.lease_token.unwrap_or_default(),
         })
     }
@@ -252,7 +262,8 @@ impl Verdict {
 }
 
 /// The artifacts as the record keeps them.
-fn links(artifacts: &[Artifact]) -> http::Result<Vec<u8>> {
+fn links(artifacts: Vec<Object<Artifact>>) -> http::Result<Vec<u8>> {
+    let artifacts: Vec<_> = artifacts.into_iter().map(|Object(artifact)| artifact).collect();
     let wrong = |at: usize, what: &str| {
         Err(Error::InvalidRequestBody(format!("artifacts[{at}].{what}").into()))
     };
@@ -276,7 +287,7 @@ fn links(artifacts: &[Artifact]) -> http::Result<Vec<u8>> {
             return wrong(at, "url: needed");
         }
     }
-    Ok(serde_json::to_vec(artifacts).expect("strings are JSON"))
+    Ok(serde_json::to_vec(&artifacts).expect("strings are JSON"))
 }
 
 async fn store(

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::{self, Missing, Reader, TaskPath, responses};
+use crate::http::{self, Missing, Reader, TaskPath, params, responses};
 use crate::model::record::{Cause, End, Past};
 use crate::model::{Location, TaskId, TenantId, Time};
 use crate::script;
@@ -63,7 +63,7 @@ script! {
 }
 
 /// The story of a task.
-#[utoipa::path(get, path = "/tasks/{id}/timeline", tag = "read", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/tasks/{id}/timeline", tag = "read", params(params::Id),
     responses((status = 200, body = Timeline), responses::Authenticated, responses::NotFound), security(("bearer" = [])))]
 pub async fn timeline(
     State(app): State<App>,

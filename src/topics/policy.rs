@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, keys};
-use crate::http::{self, Admin, Body, Error, Missing, NamePath, Query, responses};
+use crate::http::{self, Admin, Body, Error, Missing, NamePath, Query, params, responses};
 use crate::model::{Command, Partition, QueueName, TenantId};
 use crate::script;
 
@@ -18,7 +18,7 @@ use crate::script;
 pub struct Policy {
     /// 1..10 tiers of 0..10; 10 acts as 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_items = 1, max_items = 10)]
+    #[schema(schema_with = tiers)]
     priority_tiers: Option<Vec<i64>>,
     /// 1..100: the default of new tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,14 +26,15 @@ pub struct Policy {
     max_attempts: Option<i64>,
     /// Another topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     dead_letter_topic_ref: Option<String>,
     /// How long new tasks are kept after their end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 315360000)]
     retention_seconds: Option<i64>,
     /// Stored and shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1000000)]
     max_consumers: Option<i64>,
 }
 
@@ -50,11 +51,29 @@ pub struct Topic {
     policy: Policy,
 }
 
+fn tiers() -> utoipa::openapi::Schema {
+    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
+    let tier = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(10));
+    let tiers = ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(tier)
+        .min_items(Some(1))
+        .max_items(Some(10))
+        .description(Some("1..10 tiers of 0..10; 10 acts as 9."));
+    tiers.build().into()
+}
+
+fn meant() -> utoipa::openapi::Schema {
+    use utoipa::openapi::schema::{ObjectBuilder, Type};
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["Delete"])).build().into()
+}
+
 /// Deleting must be meant.
 #[derive(Deserialize, IntoParams, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Deletion {
     /// `Delete`
+    #[param(schema_with = meant, required = true)]
     deletion_policy: Option<String>,
 }
 
@@ -82,8 +101,8 @@ const MAX_CONSUMERS: i64 = 1_000_000;
 const HEAD: usize = 1 + 2 + 4 + 4;
 
 /// Stores a policy: `201` first, `200` for a replay (same version) or an update (version + 1).
-#[utoipa::path(put, path = "/admin/topics/{name}", operation_id = "put_topic", tag = "admin",
-    params(("name" = String, Path), ("tenant" = Option<String>, Query)), request_body = Policy,
+#[utoipa::path(put, operation_id = "put_topic", path = "/admin/topics/{name}", tag = "admin",
+    params(params::TopicName, params::OfTenant), request_body = Policy,
     responses((status = 201, body = Topic), (status = 200, body = Topic), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable),
     security(("bearer" = [])))]
 pub async fn put(
@@ -117,8 +136,8 @@ pub async fn put(
 }
 
 /// The stored policy.
-#[utoipa::path(get, path = "/admin/topics/{name}", operation_id = "get_topic", tag = "admin",
-    params(("name" = String, Path), ("tenant" = Option<String>, Query)),
+#[utoipa::path(get, operation_id = "get_topic", path = "/admin/topics/{name}", tag = "admin",
+    params(params::TopicName, params::OfTenant),
     responses((status = 200, body = Topic), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable), security(("bearer" = [])))]
 pub async fn get(
     State(app): State<App>,
@@ -135,8 +154,8 @@ pub async fn get(
 }
 
 /// Removes a policy; also when there is none.
-#[utoipa::path(delete, path = "/admin/topics/{name}", operation_id = "delete_topic", tag = "admin",
-    params(("name" = String, Path), ("tenant" = Option<String>, Query), Deletion),
+#[utoipa::path(delete, operation_id = "delete_topic", path = "/admin/topics/{name}", tag = "admin",
+    params(params::TopicName, params::OfTenant, Deletion),
     responses((status = 204, description = "There is none now"), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable),
     security(("bearer" = [])))]
 pub async fn delete(

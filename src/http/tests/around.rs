@@ -163,7 +163,7 @@ async fn the_document_describes_the_routes_and_resolves_its_references() {
     }
     let described =
         utoipa_axum::router::OpenApiRouter::<Node>::new().routes(utoipa_axum::routes!(thing));
-    let router = around(documented(described), Node::new());
+    let router = around(documented(described, utoipa::openapi::OpenApi::default()), Node::new());
     let response = router.oneshot(ask(Method::GET, "/openapi.json").empty()).await.unwrap();
     let document = Answer::of(response).await.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));

@@ -1,0 +1,69 @@
+//! Parameters that operations share, for the description of the API: extractors read them.
+
+use utoipa::IntoParams;
+
+/// Whose objects an administrator's call is about.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OfTenant {
+    /// For the scope `codeq:operator`: another tenant than the caller's own.
+    #[param(value_type = String, required = false, pattern = "^[a-z][a-z0-9-]{1,62}$")]
+    pub tenant: Option<String>,
+}
+
+/// Whose objects an administrator's call shows.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OfTenants {
+    /// For the scope `codeq:operator`: another tenant, or `*` for all of them.
+    #[param(value_type = String, required = false, pattern = r"^(\*|[a-z][a-z0-9-]{1,62})$")]
+    pub tenant: Option<String>,
+}
+
+/// Which task.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct Id {
+    /// The task, as it was answered when it was created.
+    #[param(format = "uuid")]
+    pub id: String,
+}
+
+/// Which queue.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct OfCommand {
+    /// The command, in any case; at most 256 bytes of UTF-8.
+    #[param(
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
+        max_length = 256
+    )]
+    pub command: String,
+}
+
+/// Which topic.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct TopicName {
+    /// A DNS label, which is also the lower-case name of the command.
+    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    pub name: String,
+}
+
+/// Which lease.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Lease {
+    /// The lease that the caller believes to hold; wins over the field of the body.
+    #[param(rename = "X-CodeQ-Lease-Token", value_type = String, required = false)]
+    pub token: Option<String>,
+}
+
+/// Which create repeats which.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IdempotencyKey {
+    /// The same as the field, which wins.
+    #[param(rename = "Idempotency-Key", value_type = String, required = false, max_length = 255)]
+    pub key: Option<String>,
+}
