@@ -34,7 +34,7 @@ pub use error::{Error, Limited, Missing, Result, Text};
 pub use headers::{IdempotencyKeyHeader, LeaseTokenHeader};
 pub use json::{MAX_DEPTH, Object, json_depth, parse};
 pub use middleware::around;
-pub use openapi::{any_json_but_null, documented};
+pub use openapi::{COMMAND, any_json_but_null, commands, documented, moment_or_blank};
 pub use page::{Cursor, Limit, Page, decode_cursor, encode_cursor};
 pub use path::{CommandPath, NamePath, TaskPath};
 pub use query::Query;

@@ -5,7 +5,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi};
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -58,6 +60,37 @@ fn complete(document: &mut OpenApi) {
 )]
 async fn openapi() -> impl IntoResponse {
     // Only its description is used: the answer is made once, when all routes are known.
+}
+
+/// The names of commands: all characters but controls, and not only white space.
+pub const COMMAND: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
+
+/// The schema of a list of commands, or null.
+pub fn commands() -> Schema {
+    let name =
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some(COMMAND)).max_length(Some(256));
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(name)
+        .max_items(Some(100))
+        .description(Some(
+            "At most 100; `[]`, null, absent and `[\"*\"]` mean all that the token allows.",
+        ))
+        .build()
+        .into()
+}
+
+/// The schema of a moment, which may be empty or null as well as absent.
+pub fn moment_or_blank() -> Schema {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    AnyOfBuilder::new()
+        .item(text().format(Some(format)))
+        .item(text().max_length(Some(0)))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some("RFC 3339; null, empty and absent mean the same."))
+        .build()
+        .into()
 }
 
 /// The schema of a payload.

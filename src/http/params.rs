@@ -67,3 +67,12 @@ pub struct IdempotencyKey {
     #[param(rename = "Idempotency-Key", value_type = String, required = false, max_length = 255)]
     pub key: Option<String>,
 }
+
+/// That a deletion is meant.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+pub struct Meant {
+    /// `Delete`
+    #[param(pattern = "^Delete$")]
+    pub deletion_policy: String,
+}

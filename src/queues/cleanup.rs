@@ -18,7 +18,7 @@ pub struct Request {
     /// Clamped to 1..1000.
     limit: Option<i64>,
     /// RFC 3339; now when absent.
-    #[schema(format = "date-time")]
+    #[schema(schema_with = http::moment_or_blank)]
     before: Option<String>,
 }
 

@@ -24,7 +24,7 @@ pub struct Request {
     ids: Option<Vec<String>>,
     /// The oldest so many, when no ids are given; all that are dead now when this is not given either.
     #[schema(minimum = 1)]
-    limit: Option<u64>,
+    limit: Option<i64>,
 }
 
 /// How many came back.
@@ -156,7 +156,7 @@ impl Pick {
         if ask.ids.as_ref().is_some_and(|ids| ids.len() > MAX_IDS) {
             return Err(Error::InvalidBody("ids: at most 1000".into()));
         }
-        if ask.limit == Some(0) {
+        if ask.limit.is_some_and(|limit| limit < 1) {
             return Err(Error::InvalidBody("limit: at least 1".into()));
         }
         let known: Option<Vec<TaskId>> =
@@ -167,7 +167,7 @@ impl Pick {
                 partition,
                 ids: here.map(TaskId::short).collect(),
                 by_ids: known.is_some(),
-                left: ask.limit.unwrap_or(u64::MAX),
+                left: ask.limit.map_or(u64::MAX, i64::unsigned_abs),
                 // What dies while this runs is left alone, or a task that fails at once would come
                 // back for ever. A node's clock that is off costs no more than that.
                 before_ms: jiff::Timestamp::now().as_millisecond() + 1,

@@ -29,7 +29,7 @@ use super::{events, state};
 #[serde(rename_all = "camelCase", default)]
 pub struct Request {
     /// At most 100; `[]`, null, absent and `["*"]` mean all that the token allows.
-    #[schema(max_items = 100)]
+    #[schema(schema_with = http::commands)]
     commands: Option<Vec<String>>,
     /// ≤ 0 or absent is the default; above 43200 is 43200.
     lease_seconds: Option<i64>,
@@ -43,7 +43,7 @@ pub struct Request {
 pub struct BatchRequest {
     /// As in a single claim.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(schema_with = http::commands)]
     commands: Option<Vec<String>>,
     /// As in a single claim.
     #[serde(default)]

@@ -48,9 +48,9 @@ pub struct Request {
     #[serde(default)]
     #[schema(max_length = 255)]
     idempotency_key: Option<String>,
-    /// RFC 3339; wins over `delaySeconds`.
+    /// Wins over `delaySeconds`.
     #[serde(default)]
-    #[schema(format = "date-time")]
+    #[schema(schema_with = http::moment_or_blank)]
     run_at: Option<String>,
     /// From now; at most 100 years.
     #[serde(default)]

@@ -110,7 +110,9 @@ pub struct Item {
     /// It was stored before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replayed: bool,
+    /// `error`, `code` and `detail`, if it was refused.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
     refused: Option<ItemError>,
 }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::app::{App, keys};
 use crate::http::{self, Admin, Body, Error, Missing, NamePath, Query, params, responses};
@@ -63,17 +63,11 @@ fn tiers() -> utoipa::openapi::Schema {
     tiers.build().into()
 }
 
-fn meant() -> utoipa::openapi::Schema {
-    use utoipa::openapi::schema::{ObjectBuilder, Type};
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["Delete"])).build().into()
-}
-
 /// Deleting must be meant.
-#[derive(Deserialize, IntoParams, Default)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Deletion {
     /// `Delete`
-    #[param(schema_with = meant, required = true)]
     deletion_policy: Option<String>,
 }
 
@@ -155,7 +149,7 @@ pub async fn get(
 
 /// Removes a policy; also when there is none.
 #[utoipa::path(delete, operation_id = "delete_topic", path = "/admin/topics/{name}", tag = "admin",
-    params(params::TopicName, params::OfTenant, Deletion),
+    params(params::TopicName, params::OfTenant, params::Meant),
     responses((status = 204, description = "There is none now"), responses::Authenticated, responses::BadRequest, responses::NotFound, responses::Unprocessable),
     security(("bearer" = [])))]
 pub async fn delete(
