@@ -69,6 +69,9 @@ def before_call(context, case, kwargs):
     for values in (case.body, case.query):
         if isinstance(values, dict):
             wait_less(values)
+    # An item of a batch that named no task; without it the path is another one.
+    if isinstance(case.path_parameters, dict) and case.path_parameters.get("id") == "":
+        case.path_parameters["id"] = "none"
     # Only the broker makes cursors; what it does with others is tested in `contract/hostile`.
     if isinstance(case.query, dict):
         case.query.pop("cursor", None)

@@ -63,8 +63,8 @@ pub struct Lease {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct IdempotencyKey {
-    /// The same as the field, which wins.
-    #[param(rename = "Idempotency-Key", value_type = String, required = false, max_length = 255)]
+    /// The same as the field, which wins; at most 255 bytes where it counts.
+    #[param(rename = "Idempotency-Key", value_type = String, required = false)]
     pub key: Option<String>,
 }
 
