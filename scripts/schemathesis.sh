@@ -9,15 +9,16 @@ cd "$(dirname "$0")"
 # As many as the description says that a claim may take.
 if [ -z "${CODEQ_URL:-}" ]; then MAX_CLAIM_BATCH=100 exec ./with-broker.sh scripts/schemathesis.sh "$@"; fi
 
-export SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1
-export HYPOTHESIS_STORAGE_DIRECTORY=$PWD/../.tools/hypothesis
+export SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=$PWD PYTHONDONTWRITEBYTECODE=1
+# It leaves a cache where it runs.
+cd ../.tools
 WORKER_CALLS='/tasks/(claim|batch/results|\{id\}/(heartbeat|abandon|nack|result))|/workers/'
 rc=0
 
 play() { # play <token> <paths> [more arguments]
   local token=$1 paths=$2
   shift 2
-  schemathesis --config-file schemathesis.toml run "$CODEQ_URL/openapi.json" \
+  schemathesis --config-file ../scripts/schemathesis.toml run "$CODEQ_URL/openapi.json" \
     --header "Authorization: Bearer $token" --include-path-regex "$paths" \
     --max-examples "${EXAMPLES:-25}" --seed 1 --continue-on-failure \
     --generation-database none --request-timeout 10 --no-color "$@" || rc=$?
