@@ -1,4 +1,4 @@
-//! Each of these changes breaks a script, and the model or an interleaving must notice.
+//! Each of these changes breaks a script, and the model, an interleaving or a refusal must notice.
 
 use crate::store::direct::Change;
 
@@ -109,7 +109,7 @@ mod slow {
 
     use super::MUTATIONS;
     use crate::lua_tests::world::World;
-    use crate::lua_tests::{interleavings, model_test};
+    use crate::lua_tests::{interleavings, model_test, refusals};
 
     /// Whether a play went wrong, in words or with a panic.
     fn noticed<T>(play: impl FnOnce() -> Result<T, String>) -> bool {
@@ -124,14 +124,17 @@ mod slow {
                 model_test::play(World::changed(Some(*change)), 200, RngSeed::Fixed(1), 0)
             });
             let by_orders = noticed(|| interleavings::play(&mut World::changed(Some(*change)), 5));
+            let by_refusals = noticed(|| refusals::play(&mut World::changed(Some(*change))));
+            let mark = |noticed: bool| if noticed { "✓" } else { "·" };
             println!(
-                "model {} orders {}  lua/{}.lua: {}",
-                if by_model { "✓" } else { "·" },
-                if by_orders { "✓" } else { "·" },
+                "model {} orders {} refusals {}  lua/{}.lua: {}",
+                mark(by_model),
+                mark(by_orders),
+                mark(by_refusals),
                 change.file,
                 change.from.trim()
             );
-            if !by_model && !by_orders {
+            if !by_model && !by_orders && !by_refusals {
                 missed.push(change);
             }
         }

@@ -556,6 +556,23 @@ impl Reference {
         }
     }
 
+    /// Tasks that somebody holds, that answer a repeat, and that can be cancelled.
+    pub fn groups(&self) -> [Vec<u64>; 3] {
+        let mut groups = [const { Vec::new() }; 3];
+        for (n, task) in &self.tasks {
+            match task.place {
+                Place::Leased { .. } => groups[0].push(*n),
+                Place::Done { .. } => groups[1].push(*n),
+                Place::Ready | Place::Delayed(_) => groups[2].push(*n),
+                _ => {}
+            }
+            if task.left.as_ref().is_some_and(|left| left.answer.is_some()) {
+                groups[1].push(*n);
+            }
+        }
+        groups
+    }
+
     /// The queue of a task.
     pub fn queue_of(&self, n: u64) -> Option<usize> {
         self.tasks.get(&n).map(|task| task.new.queue)
