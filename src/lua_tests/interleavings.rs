@@ -22,7 +22,7 @@ enum Act {
     Sweep,
     /// With an idempotency key: the same task twice, with ids of their own.
     Enqueue(u64),
-    Cancel,
+    Cancel(u64),
     Redrive,
     Purge,
 }
@@ -72,7 +72,7 @@ impl Run<'_> {
                 let made = self.world.enqueue(&new).map_err(|error| error.to_string())?;
                 self.history.keyed.push(number(&made.id));
             }
-            Act::Cancel => drop(self.world.cancel(1, 0)),
+            Act::Cancel(n) => drop(self.world.cancel(n, 0)),
             Act::Redrive => drop(self.world.redrive(0, &[], 10)),
             Act::Purge => drop(self.world.purge(0, &[], 10)),
             Act::Heartbeat | Act::Submit | Act::Nack | Act::Abandon => {
@@ -222,10 +222,24 @@ const SCENES: &[Scene] = &[
         before: |_| {},
         made: &[1, 2],
         clients: &[
-            &[Act::Enqueue(1), Act::Cancel],
+            &[Act::Enqueue(1), Act::Cancel(1)],
             &[Act::Enqueue(2)],
             &[Act::Claim, Act::Heartbeat, Act::Submit],
             &[Act::Claim, Act::Abandon],
+        ],
+    },
+    Scene {
+        name: "one in the middle is cancelled while its neighbours are claimed",
+        before: |world| {
+            for n in 1..4 {
+                drop(world.enqueue(&New::task(n)));
+            }
+        },
+        made: &[1, 2, 3],
+        clients: &[
+            &[Act::Cancel(2)],
+            &[Act::Claim, Act::Submit, Act::Claim],
+            &[Act::Claim, Act::Abandon, Act::Claim],
         ],
     },
     Scene {

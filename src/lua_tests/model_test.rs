@@ -275,7 +275,7 @@ fn settled(answer: Answer) -> Answer {
 fn new_task() -> impl Strategy<Value = New> {
     let delay = prop_oneof![4 => Just(0i64), 1 => Just(5_000), 1 => Just(30_000)];
     let key = proptest::option::weighted(0.4, prop_oneof![Just("k0"), Just("k1")]);
-    let priority = prop_oneof![3 => Just(0u8), 1 => Just(4), 1 => Just(9)];
+    let priority = prop_oneof![6 => Just(0u8), 1 => Just(4), 1 => Just(9)];
     (0..4usize, priority, delay, 0..3u16, key, 0..2u64, any::<bool>()).prop_map(
         |(queue, priority, delay_ms, max, key, payload, hooked)| New {
             queue,
