@@ -8,18 +8,26 @@
 
 pub mod callers;
 pub mod client;
+pub mod fleet;
+pub mod history;
 pub mod idp;
 pub mod metrics;
+pub mod nemesis;
 pub mod node;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod seen;
 
 pub use client::{Answer, Call, Client};
+pub use fleet::{Callers, Fleet};
+pub use history::{Did, History};
 pub use idp::Idp;
 pub use metrics::Scrape;
+pub use nemesis::Nemesis;
 pub use node::{Node, Settings};
+pub use proxy::Proxy;
 pub use raw::Raw;
 pub use redis::Redis;
 pub use seen::seen;

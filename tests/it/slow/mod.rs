@@ -1,0 +1,4 @@
+//! What takes longer than seconds: `make soak` only.
+
+mod checksum;
+mod storm;
