@@ -32,9 +32,11 @@ end
 function retry.task(id, found, of, delay_ms, cause, reason, message, trace, dlq_ms, hold_ms)
   lease.release(id, found)
   of.history = 1
+  -- Only a nack has an answer that a repeat may ask for; a lease that ran out ends all that it allowed.
+  local is_nack = cause == history.NACK
   if of.attempt >= found.max then
     history.push(id, of.claimed, of.attempt, cause, history.DEAD, of.worker, trace, reason)
-    lease.keep(id, found, of, 0, of.attempt, of.ends + 1, 2, 0, trace)
+    lease.keep(id, found, of, 0, of.attempt, of.ends + 1, is_nack and 2 or 0, 0, trace)
     local record, awaited = finish.task(id, found, {
       kind = finish.DEAD,
       ends = of.ends,
@@ -52,7 +54,7 @@ function retry.task(id, found, of, delay_ms, cause, reason, message, trace, dlq_
 
   local due = clock.now_ms + delay_ms
   history.push(id, of.claimed, of.attempt, cause, history.DELAYED, of.worker, trace, reason)
-  lease.keep(id, found, of, due, of.attempt, of.ends, 1, delay_ms, trace)
+  lease.keep(id, found, of, due, of.attempt, of.ends, is_nack and 1 or 0, delay_ms, trace)
   redis.call("ZADD", key.delayed, due, id)
   count.add(found.queue, found.label, "d", 1)
   return "delayed", delay_ms, "", 0

@@ -22,7 +22,11 @@ pub const MUTATIONS: &[Change] = &[
     change("submit", "(token == \"\" or token == its_token)", "true"),
     // How often it was delivered.
     change("claim", "kept.attempts + 1, kept.ends", "kept.attempts + 2, kept.ends"),
-    change("lib/retry", "due, of.attempt, of.ends, 1", "due, of.attempt + 1, of.ends, 1"),
+    change(
+        "lib/retry",
+        "due, of.attempt, of.ends, is_nack",
+        "due, of.attempt + 1, of.ends, is_nack",
+    ),
     change("lib/retry", "if of.attempt >= found.max then", "if of.attempt > found.max then"),
     change("abandon", "clock.now_ms, of.attempt - 1", "clock.now_ms, of.attempt"),
     change("redrive", "kept, now, 0, kept.ends", "kept, now, kept.attempts, kept.ends"),

@@ -310,7 +310,7 @@ impl Reference {
         let delay = if delay_ms == 0 { BACKOFF_MS } else { delay_ms.min(MAX_BACKOFF_MS) };
         let answer = self.held(n, by, |model| {
             let attempt = model.tasks[&n].attempt;
-            let dead = model.failed(n, delay);
+            let dead = model.failed(n, delay, true);
             Answer::Nacked(false, dead, if dead { 0 } else { delay }, attempt)
         });
         if answer != Answer::Refused(Refusal::NotInProgress) {
@@ -323,8 +323,9 @@ impl Reference {
         }
     }
 
-    /// An attempt ends without success. Returns whether it was the last.
-    fn failed(&mut self, n: u64, delay_ms: u64) -> bool {
+    /// An attempt ends without success. Returns whether it was the last. Only a nack leaves an
+    /// answer for its repeat: a lease that ran out ends all that it allowed.
+    fn failed(&mut self, n: u64, delay_ms: u64, by_nack: bool) -> bool {
         let now = self.now;
         let task = self.task(n);
         let Place::Leased { by, .. } = task.place.clone() else { panic!("only a lease ends so") };
@@ -332,7 +333,8 @@ impl Reference {
         let due = now + ms(delay_ms);
         let (answer, visible) =
             if dead { (Repeatable::Dead, 0) } else { (Repeatable::Delayed(delay_ms), due) };
-        task.left = Some(Left { attempts: task.attempt, visible, answer: Some(answer), by });
+        task.left =
+            Some(Left { attempts: task.attempt, visible, answer: by_nack.then_some(answer), by });
         if dead {
             task.place = Place::Dead(now);
             self.ended(n);
@@ -495,7 +497,7 @@ impl Reference {
             self.push(*n);
         }
         late.sort_unstable();
-        let ended = late.into_iter().map(|(_, n)| (n, self.failed(n, BACKOFF_MS))).collect();
+        let ended = late.into_iter().map(|(_, n)| (n, self.failed(n, BACKOFF_MS, false))).collect();
         Answer::Swept(due.len() as u64, ended, retired)
     }
 

@@ -375,7 +375,7 @@ fn sweep_ends_an_expired_lease_as_a_nack_would() {
     let swept = world.sweep();
     assert_eq!((swept.expired[0].outcome.as_str(), swept.expired[0].attempt), ("delayed", 1));
     assert_snapshot!(world.dump(), @r#"
-    :a #1={history=1 label=1 at=1030000 visible=1040000 attempts=1 answer=1 delay=10000 token=L0001 worker=w}
+    :a #1={history=1 label=1 at=1030000 visible=1040000 attempts=1 delay=10000 token=L0001 worker=w}
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :d #1=1040000
     :h:#1 {claimed=1000000 ended=1030000 attempt=1 cause=2 to=2 worker=w}
@@ -393,7 +393,7 @@ fn sweep_buries_the_last_attempt() {
     world.advance(LEASE_MS);
     assert_eq!(world.sweep().expired[0].outcome, "dead");
     assert_snapshot!(world.dump(), @r#"
-    :a #1={history=1 label=1 at=1030000 attempts=1 ends=1 answer=2 token=L0001 worker=w}
+    :a #1={history=1 label=1 at=1030000 attempts=1 ends=1 token=L0001 worker=w}
     :b:#1 ttl=600s {created=1000000 due=1000000 max=1 retention=60 hooks=15 label=1 queue=acme/mail destination=acme@x 1:acme 2:Mail 3:TRACE 4:https://x.example {"p":0}}
     :c:#1 ttl=600s {kind=3 ends=1 completed=1030000 claimed=1000000 attempts=1 token=L0001 digest=none worker=w error=LEASE_EXPIRED}
     :h:#1 ttl=600s {claimed=1000000 ended=1030000 attempt=1 cause=2 to=3 worker=w}
