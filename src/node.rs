@@ -170,7 +170,7 @@ impl Node {
             if let Err(refused) = open_store(&opened).await {
                 return refused;
             }
-            let (swept, woken) = (opened.clone(), opened);
+            let (swept, woken) = (opened.clone(), opened.clone());
             let stopped = token.clone();
             tracker.spawn(supervise("sweeper", token.clone(), move || {
                 sweeper::run(swept.clone(), stopped.clone())
@@ -178,7 +178,7 @@ impl Node {
             let stopped = token.clone();
             tracker
                 .spawn(supervise("wake", token, move || woken.clone().run_wakes(stopped.clone())));
-            std::future::pending().await
+            watch_store(&opened).await
         })
     }
 
@@ -214,6 +214,24 @@ async fn open_store(app: &App) -> Result<(), anyhow::Error> {
             }
             Err(error @ store::Error::WrongLayout { .. }) => return Err(error.into()),
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// Looks at the store again behind each new connection: a Redis that came back empty needs its
+/// layout written down, and knows nothing of what was read before. Returns when the layout is
+/// another one now.
+async fn watch_store(app: &App) -> anyhow::Error {
+    let mut connection = app.store.another_connection(0).await;
+    loop {
+        connection = app.store.another_connection(connection).await;
+        app.labels.forget();
+        loop {
+            match app.store.check().await {
+                Ok(_) => break,
+                Err(error @ store::Error::WrongLayout { .. }) => return error.into(),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
         }
     }
 }

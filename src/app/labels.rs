@@ -54,20 +54,32 @@ struct Known {
     by_number: Vec<(String, Arc<CommandMetrics>)>,
 }
 
+impl Known {
+    fn nothing(metrics: &Metrics) -> Self {
+        Self {
+            by_command: HashMap::new(),
+            by_number: vec![(OTHER.to_owned(), metrics.command(OTHER))],
+        }
+    }
+}
+
 impl Labels {
     /// Knows `_other` only, until it has asked.
     pub fn new(settings: &MetricsSettings, metrics: Metrics) -> Self {
         let pinned: Vec<String> = settings.commands.iter().map(Command::lower).collect();
-        let known = Known {
-            by_command: HashMap::new(),
-            by_number: vec![(OTHER.to_owned(), metrics.command(OTHER))],
-        };
         Self {
             cap: settings.max_commands as u64,
             pinned: (!pinned.is_empty()).then_some(pinned),
+            known: RwLock::new(Known::nothing(&metrics)),
             metrics,
-            known: RwLock::new(known),
         }
+    }
+
+    /// Asks again for what it knew: a Redis that came back empty gives the numbers out anew, and
+    /// those from before would count tasks under other commands' names.
+    pub fn forget(&self) {
+        let nothing = Known::nothing(&self.metrics);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = nothing;
     }
 
     /// The label number of a command. Asks the store once per command and node.

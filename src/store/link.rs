@@ -114,6 +114,24 @@ impl Link {
         let _ = self.state.clone().wait_for(|state| matches!(state, State::Up(_))).await;
     }
 
+    /// Waits until a connection with another number is up; its number.
+    pub(super) async fn another(&self, than: u64) -> u64 {
+        let number_of = |state: &State| match state {
+            State::Up(live) if live.number != than => Some(live.number),
+            _ => None,
+        };
+        let mut state = self.state.clone();
+        loop {
+            let number = number_of(&state.borrow_and_update());
+            match number {
+                Some(number) => return number,
+                None if state.changed().await.is_ok() => {}
+                // The link has ended: there will be none.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Reports that a connection is of no more use.
     pub(super) fn broken(&self, number: u64, why: Broken) {
         // The keeper outlives every handle.

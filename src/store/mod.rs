@@ -235,6 +235,13 @@ impl Store {
         }
     }
 
+    /// Waits until another connection is up than the one of this number (0: any), and gives its
+    /// number. Behind another connection may be a Redis that was started anew: what was read from
+    /// it before may no longer be so.
+    pub async fn another_connection(&self, than: u64) -> u64 {
+        self.0.primaries[0].write.link().another(than).await
+    }
+
     /// How long Redis takes to answer on the link of the writes.
     ///
     /// # Errors
