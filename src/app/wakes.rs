@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,9 @@ script! {
 }
 
 /// How often waiters look without having been told: it covers messages that got lost.
-const SAFETY_POLL: Duration = Duration::from_secs(2);
+const SAFETY_POLL: Duration = Duration::from_millis(1900);
+/// How long a message may take that was sent.
+const ON_THE_WAY: Duration = Duration::from_millis(100);
 
 impl App {
     /// Tells the fleet that a queue went from empty to not empty.
@@ -46,22 +49,45 @@ impl App {
 
     /// Hands messages to those who wait, and polls slowly for those that got lost.
     pub async fn run_wakes(self, stop: CancellationToken) {
+        let missed = Notify::new();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.hear_all(&missed) => {}
+            () = self.poll_all(&missed) => {}
+        }
+    }
+
+    async fn hear_all(&self, missed: &Notify) {
         let mut messages = self.store.messages();
+        loop {
+            match messages.recv().await {
+                Ok(Heard::Message { text, .. }) => self.hear(&text),
+                Ok(Heard::MayHaveMissed) | Err(RecvError::Lagged(_)) => {
+                    self.results.wake_all();
+                    missed.notify_one();
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Beside the hearing, so that no message waits for the answers of a poll.
+    async fn poll_all(&self, missed: &Notify) {
         let mut poll = tokio::time::interval(SAFETY_POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
-                _ = poll.tick() => self.poll_for_waiters().await,
-                heard = messages.recv() => match heard {
-                    Ok(Heard::Message { text, .. }) => self.hear(&text),
-                    Ok(Heard::MayHaveMissed) | Err(RecvError::Lagged(_)) => {
-                        self.results.wake_all();
-                        self.poll_for_waiters().await;
+                () = missed.notified() => {}
+                _ = poll.tick() => {
+                    // What became ready just now has its message under way: only what is still
+                    // there after it should have come was not told.
+                    if !self.is_promising().await {
+                        continue;
                     }
-                    Err(RecvError::Closed) => return,
-                },
+                    tokio::time::sleep(ON_THE_WAY).await;
+                }
             }
+            self.poll_for_waiters(true).await;
         }
     }
 
@@ -82,11 +108,17 @@ impl App {
         }
     }
 
-    /// Asks once for all waiters of this node: one call per partition, however many they are.
-    async fn poll_for_waiters(&self) {
+    /// Whether there is something ready that a waiter of this node could take.
+    async fn is_promising(&self) -> bool {
+        self.poll_for_waiters(false).await
+    }
+
+    /// Asks once for all waiters of this node: one call per partition, however many they are. Says
+    /// whether something is ready, and wakes those who wait for it.
+    async fn poll_for_waiters(&self, wakes: bool) -> bool {
         let (queues, tenants) = self.waiters.waited_for();
         if queues.is_empty() && tenants.is_empty() {
-            return;
+            return false;
         }
         let of_queues = queues.iter().flat_map(|queue| {
             let spread = self.settings.spread.values().copied().max().unwrap_or(1).max(1);
@@ -94,22 +126,34 @@ impl App {
             (0..shards).map(move |shard| async move {
                 let partition = self.partitions.of_shard(queue, shard);
                 let peek = Peek { queue: queue.as_str(), tenant: "" };
-                if let Ok(Peeked { ready }) = self.store.run(partition, peek).await {
-                    self.waiters.wake(queue, usize::try_from(ready).unwrap_or(0), Turn::Poll);
-                }
+                self.look(partition, peek, queue, wakes).await
             })
         });
         let of_tenants = tenants.iter().flat_map(|tenant| {
             self.partitions.all().map(move |partition| async move {
                 let peek = Peek { queue: "", tenant };
-                if let Ok(Peeked { ready }) = self.store.run(partition, peek).await {
-                    // No queue of that name need exist: the tenant's part of it is what counts.
-                    let any = QueueName::any_of(tenant);
-                    self.waiters.wake(&any, usize::try_from(ready).unwrap_or(0), Turn::Poll);
-                }
+                // No queue of that name need exist: the tenant's part of it is what counts.
+                self.look(partition, peek, &QueueName::any_of(tenant), wakes).await
             })
         });
-        futures_util::future::join_all(of_queues).await;
-        futures_util::future::join_all(of_tenants).await;
+        let (of_queues, of_tenants) = tokio::join!(
+            futures_util::future::join_all(of_queues),
+            futures_util::future::join_all(of_tenants)
+        );
+        of_queues.into_iter().chain(of_tenants).any(|ready| ready)
+    }
+
+    async fn look(
+        &self,
+        partition: Partition,
+        peek: Peek<'_>,
+        queue: &QueueName,
+        wakes: bool,
+    ) -> bool {
+        let Ok(Peeked { ready }) = self.store.run(partition, peek).await else { return false };
+        if wakes {
+            self.waiters.wake(queue, usize::try_from(ready).unwrap_or(0), Turn::Poll);
+        }
+        ready > 0
     }
 }
