@@ -86,6 +86,9 @@ pub async fn tasks(
     let queue = QueueName::of(tenant, &command);
     let partitions: Vec<Partition> = app.partitions_of(&queue, &command).collect();
     let mut at = ask.cursor.map_or_else(|| At::start(0), |Cursor(at)| at);
+    if !at.is_in(ask.state) {
+        return Err(Error::InvalidBody("cursor: not a cursor of this list".into()));
+    }
     let mut items = Vec::new();
     for _ in 0..MAX_CALLS {
         let left = ask.limit.get() - items.len();
@@ -116,6 +119,22 @@ pub async fn tasks(
 impl At {
     fn start(shard: u16) -> Self {
         Self { shard, score: "-inf".to_owned(), after: String::new() }
+    }
+
+    /// Whether such a list can have stopped here. A script that goes on from anywhere else would fail,
+    /// or count down from a priority of a billion.
+    fn is_in(&self, state: In) -> bool {
+        let digits = |text: &str, most: usize| {
+            (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+        };
+        let entry = match state {
+            In::Ready => digits(&self.score, 1) && digits(&self.after, 12),
+            // Scores are milliseconds.
+            In::Delayed | In::InProgress | In::Dlq => {
+                digits(&self.score, 16) && TaskId::from_short(&self.after).is_some()
+            }
+        };
+        entry || (self.score == "-inf" && self.after.is_empty())
     }
 }
 

@@ -5,6 +5,7 @@ mod batches;
 mod claims;
 mod dlq;
 mod document;
+mod hostile;
 mod http;
 mod idempotency;
 mod lease_tokens;
