@@ -126,6 +126,21 @@ async fn property_no_body_breaks_a_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn property_no_odd_value_of_a_field_breaks_a_node() {
+    let target = Target::start().await;
+    for (route, (method, path, token, _)) in ROUTES.iter().enumerate() {
+        for body in generate::one_odd_field(route) {
+            let token = format!("authorization: Bearer {token}\r\n");
+            let sent = request(method, path.as_bytes(), token.as_bytes(), &body);
+            let got = target.wire.exchange(&sent, PATIENCE);
+            harmless(got, true)
+                .unwrap_or_else(|why| panic!("{why}\n{}", String::from_utf8_lossy(&sent)));
+        }
+    }
+    target.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn property_no_field_of_any_call_breaks_a_node() {
     let target = Target::start().await;
     let requests = (0..ROUTES.len()).prop_flat_map(|route| {

@@ -102,42 +102,44 @@ fn nasty() -> impl Strategy<Value = String> {
     prop_oneof![6 => known, 1 => bare, 3 => "\\PC{0,24}", 2 => any::<String>(), 1 => long]
 }
 
+/// JSON text, some of it broken, that a field may not expect.
+pub const ODD: &[&str] = &[
+    "null",
+    "true",
+    "1.5",
+    "1e999",
+    "-1e999",
+    "-0",
+    "1.0",
+    "-1",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551616",
+    "[]",
+    "{}",
+    "[null]",
+    "[[]]",
+    "{\"a\":1,\"a\":2}",
+    r#""\u0000""#,
+    r#""\ud800""#,
+    r#""\udc00\ud800""#,
+    "\"",
+    "nul",
+    "01",
+    "+1",
+    "0x1",
+    "'a'",
+    "[1,]",
+    "{,}",
+    "\u{feff}1",
+    "\"\x01\"",
+];
+
 /// JSON text for a field: of any type, of any size, or none.
 fn value() -> impl Strategy<Value = String> {
-    let fixed = [
-        "null",
-        "true",
-        "1.5",
-        "1e999",
-        "-1e999",
-        "-0",
-        "1.0",
-        "-1",
-        "9223372036854775807",
-        "9223372036854775808",
-        "-9223372036854775808",
-        "18446744073709551616",
-        "[]",
-        "{}",
-        "[null]",
-        "[[]]",
-        "{\"a\":1,\"a\":2}",
-        r#""\u0000""#,
-        r#""\ud800""#,
-        r#""\udc00\ud800""#,
-        "\"",
-        "nul",
-        "01",
-        "+1",
-        "0x1",
-        "'a'",
-        "[1,]",
-        "{,}",
-        "\u{feff}1",
-        "\"\x01\"",
-    ];
     prop_oneof![
-        5 => prop::sample::select(fixed.to_vec()).prop_map(str::to_owned),
+        5 => prop::sample::select(ODD.to_vec()).prop_map(str::to_owned),
         5 => nasty().prop_map(|text| serde_json::to_string(&text).expect("text")),
         2 => nasty().prop_map(|text| serde_json::json!([text.clone(), text]).to_string()),
         2 => nasty().prop_map(|text| serde_json::json!({text: 1}).to_string()),
@@ -145,6 +147,23 @@ fn value() -> impl Strategy<Value = String> {
         1 => (100_usize..2000).prop_map(|n| "[".repeat(n) + &"]".repeat(n)),
         1 => (100_usize..2000).prop_map(|n| "{\"a\":".repeat(n) + "1" + &"}".repeat(n)),
     ]
+}
+
+/// Bodies of this route with one field replaced by each odd value, one after the other, or left out.
+pub fn one_odd_field(route: usize) -> impl Iterator<Item = Vec<u8>> {
+    let fields = super::ROUTES[route].3;
+    let odd = ODD.iter().map(|value| Some(*value)).chain([None]);
+    odd.flat_map(move |value| {
+        (0..fields.len()).map(move |at| {
+            let now = fields.iter().enumerate().filter_map(|(n, (name, usual))| {
+                let value = if n == at { value? } else { usual };
+                // Nobody wants to wait here.
+                let waits = *name == "waitSeconds" && value.parse().is_ok_and(|n: i64| n > 0);
+                Some(format!("\"{name}\":{}", if waits { "-1" } else { value }))
+            });
+            format!("{{{}}}", now.collect::<Vec<_>>().join(",")).into_bytes()
+        })
+    })
 }
 
 /// A body of this route with some fields replaced, doubled or left out.
