@@ -44,7 +44,7 @@ const BATCH_ITEMS: usize = 64;
 /// Most bytes of a batch, unless one item alone has more.
 const BATCH_BYTES: usize = 256 * 1024;
 /// Most items that wait in a lane.
-const QUEUE_ITEMS: usize = 16_384;
+pub(super) const QUEUE_ITEMS: usize = 16_384;
 /// Most bytes that wait in a lane: bodies are held in memory until they are sent.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::store::Error;
+use crate::store::lane::QUEUE_ITEMS;
 
 /// A store whose Redis is stopped, where two flights wait for their answers.
 async fn stopped(redis: &TestRedis, store: &Store) {
@@ -123,7 +124,7 @@ async fn a_queue_has_a_limit() {
     let redis = TestRedis::start().await;
     let store = redis.store().await;
     stopped(&redis, &store).await;
-    let answers = together(5000, |_| {
+    let answers = together(QUEUE_ITEMS + 1000, |_| {
         let store = store.clone();
         async move { store.run(first(), add(N, 1)).await }
     })
