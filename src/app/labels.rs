@@ -94,8 +94,7 @@ impl Labels {
                 return Ok(*number);
             }
         }
-        let lower = command.lower();
-        let refused = self.pinned.as_ref().is_some_and(|pinned| !pinned.contains(&lower));
+        let refused = self.pinned.as_ref().is_some_and(|pinned| !pinned.contains(&command.lower()));
         if refused || command.as_str() == OTHER {
             return Ok(0);
         }
@@ -105,9 +104,8 @@ impl Labels {
             return Ok(0);
         }
         let cap = if self.pinned.is_some() { u64::from(u16::MAX) } else { self.cap };
-        let tag = crate::model::digest_text::<9>(&[b"command", lower.as_bytes()]);
-        let labelled =
-            store.run(HOME, Label { command: &tag, spelling: command.as_str(), cap }).await?;
+        let label = Label { command: &command.tag(), spelling: command.as_str(), cap };
+        let labelled = store.run(HOME, label).await?;
         if labelled.label > 0 {
             self.load(store, labelled.label).await?;
         }

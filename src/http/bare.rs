@@ -34,11 +34,25 @@ impl<T> BareOr<T> {
         matches!(self, Self::Bare(_))
     }
 
-    /// The items; `named` takes them out of the object.
-    pub fn items(self, named: impl FnOnce(T) -> Vec<Box<RawValue>>) -> Vec<Box<RawValue>> {
-        match self {
+    /// The items, at least one and at most `most`. In the object they are the field `field`, which
+    /// `named` takes out.
+    ///
+    /// # Errors
+    /// `400` when there is none, or more than that.
+    pub fn items(
+        self,
+        field: &str,
+        most: usize,
+        named: impl FnOnce(T) -> Vec<Box<RawValue>>,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let items = match self {
             Self::Bare(items) => items,
             Self::Named(object) => named(object),
+        };
+        match items.len() {
+            0 => Err(Error::InvalidBody(format!("{field}: at least one is needed").into())),
+            n if n > most => Err(Error::BatchTooLarge(most)),
+            _ => Ok(items),
         }
     }
 }

@@ -38,6 +38,11 @@ impl Command {
         &self.0
     }
 
+    /// Twelve characters that stand for the command in Redis, whatever its case: 72 bits of SHA-256.
+    pub fn tag(&self) -> String {
+        digest_text::<9>(&[b"command", self.lower().as_bytes()])
+    }
+
     /// The Unicode lower-case form, by which queues are told apart.
     pub fn lower(&self) -> String {
         self.0.to_lowercase()
@@ -69,8 +74,7 @@ impl QueueName {
     pub fn of(tenant: &TenantId, command: &Command) -> Self {
         let mut name = [0; Self::LEN];
         name[..12].copy_from_slice(tenant.tag().as_bytes());
-        let command = digest_text::<9>(&[b"command", command.lower().as_bytes()]);
-        name[12..].copy_from_slice(command.as_bytes());
+        name[12..].copy_from_slice(command.tag().as_bytes());
         Self(name)
     }
 

@@ -188,13 +188,7 @@ pub async fn create_batch(
     ask: http::BareOr<Batch>,
 ) -> http::Result<Response> {
     let bare = ask.is_bare();
-    let tasks: Vec<Box<RawValue>> = ask.items(|batch| batch.tasks);
-    if tasks.is_empty() {
-        return Err(Error::InvalidBody("tasks: at least one is needed".into()));
-    }
-    if tasks.len() > MAX_BATCH {
-        return Err(Error::BatchTooLarge(MAX_BATCH));
-    }
+    let tasks = ask.items("tasks", MAX_BATCH, |batch| batch.tasks)?;
     app.take(Scope::CreateTask, &producer, &producer.tenant, tasks.len()).await?;
 
     let (app, producer, trace) = (&app, &producer, &trace);

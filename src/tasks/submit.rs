@@ -174,13 +174,7 @@ pub async fn submit_batch(
     ask: http::BareOr<Batch>,
 ) -> http::Result<Response> {
     let bare = ask.is_bare();
-    let verdicts = ask.items(|batch| batch.results);
-    if verdicts.is_empty() {
-        return Err(Error::InvalidBody("results: at least one is needed".into()));
-    }
-    if verdicts.len() > MAX_BATCH {
-        return Err(Error::BatchTooLarge(MAX_BATCH));
-    }
+    let verdicts = ask.items("results", MAX_BATCH, |batch| batch.results)?;
     let (app, worker) = (&app, &worker);
     let results = futures_util::future::join_all(
         verdicts.into_iter().map(|raw| submit_one(app, worker, raw)),
