@@ -17,8 +17,10 @@ pub mod node;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod receiver;
 pub mod redis;
 pub mod seen;
+pub mod webhooks;
 
 pub use client::{Answer, Call, Client};
 pub use fleet::{Callers, Fleet};
@@ -29,6 +31,7 @@ pub use nemesis::Nemesis;
 pub use node::{Node, Settings};
 pub use proxy::Proxy;
 pub use raw::Raw;
+pub use receiver::{Keys, Receiver, Reply};
 pub use redis::Redis;
 pub use seen::seen;
 
