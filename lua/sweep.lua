@@ -7,6 +7,8 @@
 -- ARGV  max_ms     its longest delay
 -- ARGV  dlq_ms     how long a dead task stays
 -- ARGV  hold_ms    the least retention while a delivery is pending
+-- ARGV  age_ms     how long a delivery may be pending
+-- ARGV  lost_ms    how long a dead delivery stays
 -- EACH  guard_ms   do nothing if another sweep ran that recently; 0: go on with what is left
 -- EACH  limit      most of each kind to move
 -- EACH  chance     random number in [0, 1), from which each backoff draws its own
@@ -17,20 +19,24 @@
 -- GIVES expired    for each ended lease: id, head, "delayed" or "dead", delay, attempt, claimed,
 --                  worker, terminal record, awaited, trace context
 -- GIVES retired    dead tasks that went
--- COSTS O(k log n) for the k ≤ 3 × limit things moved
+-- GIVES outbox     1: a delivery is due
+-- GIVES aged       1: a delivery is pending for too long
+-- COSTS O(k log n) for the k ≤ 4 × limit things moved
 -- KEEPS each task in one index; an attempt is counted at its claim only
 local call = require("lib.call")
 local clock = require("lib.clock")
 local count = require("lib.count")
+local delivery = require("lib.delivery")
 local history = require("lib.history")
 local key = require("lib.keys")
 local lease = require("lib.lease")
+local lost = require("lib.lost")
 local ready = require("lib.ready")
 local retry = require("lib.retry")
 local task = require("lib.task")
 local tomb = require("lib.tomb")
 
-local policy, base_ms, max_ms, dlq_ms, hold_ms = call.once()
+local policy, base_ms, max_ms, dlq_ms, hold_ms, age_ms, lost_ms = call.once()
 base_ms, max_ms = tonumber(base_ms), tonumber(max_ms)
 dlq_ms, hold_ms = tonumber(dlq_ms), tonumber(hold_ms)
 local now = clock.now_ms
@@ -115,15 +121,41 @@ local function retire(limit)
   return retired
 end
 
+-- Dead deliveries whose time is over go, those of one tenant in a call.
+local function forget(limit)
+  local tenant = redis.call("ZRANGEBYSCORE", key.losses, "-inf", now - lost_ms, "LIMIT", 0, 1)[1]
+  if not tenant then
+    return 0
+  end
+  local gone =
+    redis.call("ZRANGEBYSCORE", key.lost .. tenant, "-inf", now - lost_ms, "LIMIT", 0, limit)
+  for _, name in ipairs(gone) do
+    local of = delivery.read(name)
+    if of then
+      lost.leave(name, of)
+      redis.call("DEL", key.delivery .. name)
+    else
+      redis.call("ZREM", key.lost .. tenant, name)
+    end
+  end
+  return #gone
+end
+
+-- Whether the first of a sorted set is due at that time.
+local function is_due(name, at)
+  local first = redis.call("ZRANGE", name, 0, 0, "WITHSCORES")[2]
+  return first and tonumber(first) <= at
+end
+
 local function sweep(guard_ms, limit, chance)
   if guard_ms ~= "0" and not redis.call("SET", key.guard, "1", "NX", "PX", guard_ms) then
-    return { 0, 0, 0, {}, {}, 0 }
+    return { 0, 0, 0, {}, {}, 0, 0, 0 }
   end
   limit = tonumber(limit)
   local woken, expired = {}, {}
   local due = wake_due(limit, woken)
   local ended = end_leases(limit, tonumber(chance), expired)
-  local retired = retire(limit)
+  local retired, forgotten = retire(limit), forget(limit)
   local over = redis.call("ZRANGEBYSCORE", key.awaited, "-inf", now, "LIMIT", 0, limit)
   if #over > 0 then
     redis.call("ZREM", key.awaited, unpack(over))
@@ -133,7 +165,10 @@ local function sweep(guard_ms, limit, chance)
     tomb.trim(tombed, limit)
   end
   local more = (due == limit or ended == limit or retired >= limit) and 1 or 0
-  return { 1, more, due, woken, expired, retired }
+  more = forgotten == limit and 1 or more
+  local outbox = (is_due(key.outbox, now) or is_due(key.parked, now)) and 1 or 0
+  local aged = is_due(key.aging, now - age_ms) and 1 or 0
+  return { 1, more, due, woken, expired, retired, outbox, aged }
 end
 
 local answer = call.each(sweep)

@@ -23,3 +23,4 @@ pub mod sweeper;
 pub mod tasks;
 pub mod telemetry;
 pub mod topics;
+pub mod webhooks;

@@ -27,9 +27,9 @@ gives! {
 script! {
     /// Moves what is due on a partition.
     pub struct Sweep = "sweep", write, once_only {
-        once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64 }
+        once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64, age_ms: u64, lost_ms: u64 }
         each { guard_ms: u64, limit: u64, chance: f64 }
-    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<QueueName>, expired: Vec<Expired>, retired: u64 }
+    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<QueueName>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool }
 }
 
 /// How often a partition is swept, by whichever node.
@@ -103,6 +103,8 @@ async fn sweep_once(
         max_ms: rules.max_ms,
         dlq_ms: rules.dlq_ms,
         hold_ms: rules.hold_ms,
+        age_ms: rules.age_ms,
+        lost_ms: rules.lost_ms,
         guard_ms: u64::try_from(guard.as_millis()).expect("under a second"),
         limit: LIMIT,
         chance: rand::random(),
@@ -113,6 +115,9 @@ async fn sweep_once(
     }
     for expired in &swept.expired {
         tell(app, expired);
+    }
+    if swept.outbox || swept.aged {
+        app.outbox.nudge(partition, swept.aged);
     }
     if swept.ran {
         events::swept(app, swept.due, swept.expired.len(), swept.retired);

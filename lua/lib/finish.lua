@@ -3,6 +3,7 @@
 local clock = require("lib.clock")
 local key = require("lib.keys")
 local number = require("lib.number")
+local outbox = require("lib.outbox")
 
 local finish = { COMPLETED = 1, FAILED = 2, DEAD = 3, CANCELLED = 4 }
 
@@ -12,6 +13,9 @@ local NO_TOKEN = string.rep("-", 16)
 
 -- Which bit of the task's hooks asks for which end.
 local WANTS = { 1, 2, 4, 8 }
+
+-- How long a superseded delivery can be looked at: a week. Its state as a byte.
+local SHOWN_MS, SUPERSEDED = "604800000", "\3"
 
 -- `of`: kind, ends (transitions before this one), claimed, attempt, token, worker, trace, error,
 -- history; from a submit also digest, parts, apart. `keep_ms` is how long all of it stays, at least
@@ -56,42 +60,50 @@ function finish.task(id, found, of, keep_ms, hold_ms)
   end
 
   if hooked then
-    local delivery = id .. "_" .. ends
+    local name = id .. "_" .. ends
+    local tenant = string.sub(found.queue, 1, 12)
+    -- What it reports is in the record written above; model/delivery.rs has the layout.
     redis.call(
       "SET",
-      key.delivery .. delivery,
+      key.delivery .. name,
       struct.pack(
-        ">BHBHI8Bc0Hc0",
+        ">BBHHBBBBHI8I8I8c12c16BHBI4I4",
         1,
+        0,
+        0,
+        0,
+        0,
+        0,
         0,
         of.kind,
         ends,
         clock.now_ms,
-        #trace,
-        trace,
-        #message,
-        message
+        clock.now_ms,
+        0,
+        tenant,
+        found.destination,
+        0,
+        0,
+        0,
+        0,
+        0
       )
     )
-    redis.call("ZADD", key.pending .. found.destination, clock.now_ms, delivery)
-    redis.call("ZADD", key.outbox, "LT", clock.now_ms, found.destination)
+    outbox.enter(name, tenant, found.destination)
   end
   return record, any_awaited and redis.call("ZREM", key.awaited, id) or 0
 end
 
--- Removes the delivery of the end before, if it is still in the outbox: the task lives again.
+-- Takes the delivery of the end before out of the outbox, if it is still there: the task lives again.
 function finish.supersede(id, found, ends)
-  if found.hooks == 0 then
+  if found.destination == nil then
     return 0
   end
-  local delivery = id .. "_" .. ends
-  local pending = key.pending .. found.destination
-  local removed = redis.call("ZREM", pending, delivery)
+  local name = id .. "_" .. ends
+  local removed = outbox.leave(name, string.sub(found.queue, 1, 12), found.destination)
   if removed == 1 then
-    redis.call("DEL", key.delivery .. delivery)
-    if redis.call("EXISTS", pending) == 0 then
-      redis.call("ZREM", key.outbox, found.destination)
-    end
+    redis.call("SETRANGE", key.delivery .. name, "1", SUPERSEDED)
+    redis.call("PEXPIRE", key.delivery .. name, SHOWN_MS)
   end
   return removed
 end

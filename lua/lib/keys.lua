@@ -25,9 +25,14 @@ return {
   tombs = ":t", -- hash: id -> <queue>:<priority>, cancelled but still in that ready list
   tombed = ":tn", -- hash: <queue>:<priority> -> number of such ids
   awaited = ":y", -- zset: id of a task whose result somebody waits for -> when the wait ends
-  outbox = ":o", -- zset: destination -> earliest due ms
-  pending = ":o:", -- zset [<destination>]: delivery -> due ms
-  delivery = ":v:", -- string [<id>_<n>]: what the delivery reports
+  outbox = ":o", -- zset: destination -> when it is looked at next
+  parked = ":oz", -- zset: destination -> until when it is left alone; then it is not in the outbox
+  pending = ":o:", -- zset [<destination>]: delivery -> due ms, while claimed the end of its lease
+  aging = ":oa", -- zset: <tenant><delivery> -> when its series of attempts began; all that are pending
+  lost = ":od:", -- zset [<tenant>]: dead delivery -> time of death
+  losses = ":od", -- zset: tenant -> death of the oldest of them
+  lost_of = ":oc", -- hash: destination -> number of its dead deliveries
+  delivery = ":v:", -- string [<delivery>]: record; <delivery> is <id>_<n>. No TTL while pending or dead
   policy = ":u:", -- string [<queue>]: the topic's policy
   bucket = ":k:", -- string [<digest>]: rate limit, theoretical arrival time; TTL until full
   labels = ":m", -- hash: command tag -> label number, label number -> spelling

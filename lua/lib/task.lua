@@ -67,6 +67,24 @@ local function created_context(found)
   return ""
 end
 
+-- All of a body but its payload: the fields come to at most some 12 KB.
+function task.without_payload(id)
+  local raw = redis.call("GETRANGE", key.body .. id, "0", "16383")
+  local found = task.parse(raw)
+  if not found then
+    return ""
+  end
+  local at = found.fields
+  while at + 2 <= #raw do
+    local tag, length = struct.unpack(">BH", raw, at)
+    if tag == 0 then
+      break
+    end
+    at = at + 3 + length
+  end
+  return string.sub(raw, 1, at - 1) .. "\0"
+end
+
 -- The context after a step. The node drew the id of a span for it and offers it in 16 digits; the
 -- trace and its flags are the task's own. "" offered: tracing is off, nothing changes.
 function task.context(found, current, offered)

@@ -2,6 +2,7 @@
 
 pub mod keys;
 pub(crate) mod labels;
+mod outbox;
 pub(crate) mod rate_limit;
 mod result_waiters;
 mod waiters;
@@ -10,6 +11,7 @@ mod wakes;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +23,7 @@ use crate::store::Store;
 use crate::telemetry::{LogControl, Metrics};
 
 pub use labels::Labels;
+pub use outbox::{Outbox, Todo};
 pub use rate_limit::{NotTaken, Scope};
 pub use result_waiters::{Awaiting, ResultWaiters};
 pub use waiters::{Turn, Waiter, Waiters, Wanted};
@@ -48,6 +51,8 @@ pub struct Parts {
     pub waiters: Waiters,
     /// Reads that wait for a result.
     pub results: ResultWaiters,
+    /// What this node knows of deliveries that are due.
+    pub outbox: Outbox,
     /// What is written to the log.
     pub log: LogControl,
     /// Whether the store was looked at and may be used.
@@ -73,6 +78,7 @@ impl App {
             labels: Labels::new(&settings.metrics, metrics.clone()),
             waiters: Waiters::new(metrics.clone()),
             results: ResultWaiters::new(metrics.clone()),
+            outbox: Outbox::default(),
             settings,
             store,
             auth,
@@ -105,13 +111,15 @@ impl App {
             max_ms: ms(tasks.backoff.max_seconds),
             dlq_ms: ms(tasks.dlq_retention_seconds),
             hold_ms: self.hold_ms(),
+            age_ms: whole_ms(self.settings.webhook.max_age),
+            lost_ms: whole_ms(self.settings.webhook.dead_retention),
         }
     }
 
-    /// The least time, in ms, that a task is kept after its end while its webhook is pending: a
-    /// delivery lives that long.
+    /// The least time, in ms, that a task is kept after its end while its webhook is pending: as
+    /// long as a delivery may be pending, and a day in which no node need be there to notice.
     pub fn hold_ms(&self) -> u64 {
-        u64::try_from(self.settings.webhook.max_age.as_millis()).expect("settings bound it")
+        whole_ms(self.settings.webhook.max_age + Duration::from_secs(86_400))
     }
 
     /// The partitions that a queue lies on: one, or several when its command is spread.
@@ -139,6 +147,14 @@ pub struct Rules {
     pub dlq_ms: u64,
     /// The least retention while a delivery is pending.
     pub hold_ms: u64,
+    /// How long a delivery may be pending.
+    pub age_ms: u64,
+    /// How long a dead delivery stays.
+    pub lost_ms: u64,
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).expect("settings bound it")
 }
 
 impl Deref for App {

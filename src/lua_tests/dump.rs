@@ -14,7 +14,8 @@ const ATTEMPTED: &str = "history:B label:H at:Q visible:Q attempts:H ends:H answ
 const DONE: &str = "kind:B ends:H completed:Q claimed:Q attempts:H token:16 digest:16 worker:s2 \
     trace:s1 error:s2";
 const PAST: &str = "claimed:Q ended:Q attempt:H cause:B to:B worker:s2 trace:s1 reason:s2";
-const DELIVERY: &str = "tries:H kind:B ends:H at:Q trace:s1 error:s2";
+const DELIVERY: &str = "state:B attempts:H base:H claims:B flags:B reason:B kind:B ends:H at:Q \
+    born:Q changed:Q tenant:12 destination:16 asked:s1 error:s2 log:B head:I body:I";
 const POLICY: &str = "max:H retention:I changes:I";
 
 impl World {

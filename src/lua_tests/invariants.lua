@@ -268,26 +268,73 @@ local function invariants(dlq_ms)
   end
 
   -- The outbox.
-  local outbox, pending = zset(key.outbox), {}
+  local outbox, parked, aging = zset(key.outbox), zset(key.parked), zset(key.aging)
+  local pending, lost, lost_of = {}, {}, {}
   for _, destination in ipairs(names(key.pending)) do
-    for delivery, due in pairs(zset(key.pending .. destination)) do
-      pending[delivery] = true
+    for name, due in pairs(zset(key.pending .. destination)) do
+      local raw = redis.call("GET", key.delivery .. name)
+      check(raw, name, "is pending and has no record")
+      if raw then
+        local tenant, of = struct.unpack(">c12c16", raw, 37)
+        pending[name] = true
+        check(string.byte(raw, 2) == 0, name, "is in the outbox in state", string.byte(raw, 2))
+        check(of == destination, name, "is pending for another destination")
+        check(ttl(key.delivery .. name) == -1, name, "is pending and its record expires")
+        check(aging[tenant .. name], name, "is pending and does not age")
+        aging[tenant .. name] = nil
+      end
       local first = outbox[destination]
-      check(first and first <= due, delivery, "is due before its destination")
-      check(redis.call("EXISTS", key.delivery .. delivery) == 1, delivery, "has no record")
+      -- A destination whose turn has just passed stands behind those that waited.
+      local looked = first and (first <= due or first <= clock.now_ms)
+      check(looked or parked[destination], name, "is due before its destination")
     end
+  end
+  for member in pairs(aging) do
+    check(false, member, "ages and is not pending")
   end
   for destination in pairs(outbox) do
     check(redis.call("EXISTS", key.pending .. destination) == 1, destination, "has nothing due")
+    check(not parked[destination], destination, "is parked and looked at")
   end
-  for _, delivery in ipairs(names(key.delivery)) do
-    check(pending[delivery], delivery, "is pending nowhere")
+  for destination in pairs(parked) do
+    check(redis.call("EXISTS", key.pending .. destination) == 1, destination, "parks nothing")
+  end
+  for _, tenant in ipairs(names(key.lost)) do
+    local oldest
+    for name, died in pairs(zset(key.lost .. tenant)) do
+      oldest = math.min(oldest or died, died)
+      local raw = redis.call("GET", key.delivery .. name)
+      check(raw and string.byte(raw, 2) == 2, name, "is lost and its record is not dead")
+      check(raw and ttl(key.delivery .. name) == -1, name, "is lost and its record expires")
+      if raw then
+        lost[name] = true
+        local of, destination = struct.unpack(">c12c16", raw, 37)
+        check(of == tenant, name, "is lost for another tenant")
+        lost_of[destination] = (lost_of[destination] or 0) + 1
+      end
+    end
+    check(zset(key.losses)[tenant] == oldest, tenant, "lost its oldest", oldest)
+  end
+  for destination, number in pairs(hash(key.lost_of)) do
+    check(lost_of[destination] == tonumber(number), destination, "lost counted", number)
+    lost_of[destination] = nil
+  end
+  for destination, number in pairs(lost_of) do
+    check(false, destination, "lost", number, "and counted none")
+  end
+  for _, name in ipairs(names(key.delivery)) do
+    local state = string.byte(redis.call("GET", key.delivery .. name), 2)
+    check(state ~= 0 or pending[name], name, "is pending nowhere")
+    check(state ~= 2 or lost[name], name, "is dead nowhere")
+    local ends = state == 1 or state == 3
+    check(not ends or ttl(key.delivery .. name) >= 0, name, "is over and stays for ever")
   end
   for id, where in pairs(place) do
     local of = body(id)
     if of and of.hooks ~= 0 and where == "dead" then
       local ends = struct.unpack(">H", redis.call("GET", key.done .. id), 3)
-      check(pending[id .. "_" .. ends], id, "died and tells nobody")
+      local told = redis.call("EXISTS", key.delivery .. id .. "_" .. ends) == 1
+      check(told, id, "died and tells nobody")
     end
   end
 

@@ -89,12 +89,12 @@ pub const MUTATIONS: &[Change] = &[
     // Idempotency and the outbox.
     change("enqueue", "    redis.call(\"SET\", idempotency, id .. digest)\n", ""),
     change("enqueue", "string.sub(known, 23) == digest and 0 or 1", "0"),
+    change("lib/outbox", "    redis.call(\"ZADD\", key.outbox, \"LT\", due, destination)\n", ""),
     change(
         "lib/finish",
-        "    redis.call(\"ZADD\", key.outbox, \"LT\", clock.now_ms, found.destination)\n",
+        "    redis.call(\"SETRANGE\", key.delivery .. name, \"1\", SUPERSEDED)\n",
         "",
     ),
-    change("lib/finish", "    redis.call(\"DEL\", key.delivery .. delivery)\n", ""),
     change("redrive", "superseded + finish.supersede(id, found, kept.ends)", "superseded"),
 ];
 

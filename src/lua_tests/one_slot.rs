@@ -2,10 +2,13 @@
 
 use std::net::TcpListener;
 
+use bytes::Bytes;
+
 use super::world::{NAMES, New, World, by, id, start};
 use crate::app::Peek;
 use crate::app::labels::{Depths, Label, ReadLabels};
 use crate::app::rate_limit::Take;
+use crate::model::delivery::Delivery;
 use crate::queues::list::List;
 use crate::queues::stats::{Queues, Stats, TenantNames};
 use crate::store::testing::TestRedis;
@@ -13,6 +16,7 @@ use crate::tasks::read::Await;
 use crate::tasks::state::Read;
 use crate::tasks::timeline::ReadTimeline;
 use crate::topics::policy::{DeletePolicy, PutPolicy};
+use crate::webhooks::scripts::{Claim, Dead, Delivered, Later};
 
 /// A cluster of one node.
 fn cluster() -> TestRedis {
@@ -86,7 +90,47 @@ fn every_look(world: &mut World) {
     let put = PutPolicy { queue, max: 1, retention_s: 1, text: "{}" };
     assert!(db.one(put).unwrap().created);
     assert!(db.one(DeletePolicy { queue }).unwrap().deleted);
+    every_delivery(db);
     assert!(db.one(Take { bucket: "me", cost: 1, per_minute: 1, burst: 1 }).unwrap().allowed);
+}
+
+/// The task that died had a webhook.
+fn every_delivery(db: &mut crate::store::direct::Direct) {
+    let take = || Claim { lease_ms: 1, most: 8, room: "", parked: "", aged_ms: 0 };
+    let turn = db.one(take()).unwrap();
+    let of = &turn.claimed[0];
+    let (delivery, lease_ms) = (of.delivery.as_str(), of.lease_ms);
+    let later = Later {
+        delivery,
+        lease_ms,
+        delay_ms: 0,
+        outcome: 2,
+        entry: Bytes::from_static(b"log"),
+        flags: 1,
+        park_ms: 0,
+    };
+    assert!(db.one(later).unwrap().done);
+    let lease_ms = db.one(take()).unwrap().claimed[0].lease_ms;
+    let event = Delivery::event("0123456789abcdef", b"{}");
+    let dead = Dead {
+        delivery,
+        lease_ms,
+        reason: 2,
+        attempted: true,
+        entry: Bytes::new(),
+        head: Bytes::from_static(b"head"),
+        body: Bytes::from_static(b"body"),
+        event: "0000000000000000000000_1",
+        to: "0123456789abcdef",
+        says: event.into(),
+    };
+    assert!(db.one(dead).unwrap().done);
+    let told = db.one(take()).unwrap();
+    let name = told.claimed[0].delivery.as_str();
+    let entry = Bytes::from_static(b"log");
+    let delivered =
+        Delivered { alone_ms: 1000, delivery: name, entry, keep_ms: 1, idempotency: "", part: "" };
+    assert!(db.one(delivered).unwrap().done);
 }
 
 #[test]

@@ -196,6 +196,8 @@ async fn sweep(world: &World) {
         max_ms: 1,
         dlq_ms: 60_000,
         hold_ms: 0,
+        age_ms: 60_000,
+        lost_ms: 60_000,
         guard_ms: 0,
         limit: 64,
         chance: 0.1,

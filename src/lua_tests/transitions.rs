@@ -199,8 +199,9 @@ fn nack_of_the_last_attempt_buries_with_one_delivery() {
     :n 1x=1 | acme/mailx=1
     :o acme@x=1000000
     :o:acme@x #1_1=1000000
+    :oa acme#1_1=1000000
     :q:acme mail=Mail
-    :v:#1_1 {kind=3 ends=1 at=1000000 error=smtp}
+    :v:#1_1 {kind=3 ends=1 at=1000000 born=1000000 tenant=acme destination=acme@x}
     :x acme/mail=1600000
     :x:acme/mail #1=1000000
     "#);
@@ -261,7 +262,8 @@ fn submit_completes() {
     :i:k@acme/mail ttl=120s #1digest0000000000
     :o acme@x=1000000
     :o:acme@x #1_1=1000000
-    :v:#1_1 {kind=1 ends=1 at=1000000}
+    :oa acme#1_1=1000000
+    :v:#1_1 {kind=1 ends=1 at=1000000 born=1000000 tenant=acme destination=acme@x}
     "#);
 }
 
@@ -306,7 +308,8 @@ fn cancel_of_a_ready_task_leaves_no_tomb_at_the_ends_of_its_list() {
     :c:#1 ttl=120s {kind=4 ends=1 completed=1000000 token=none digest=none error=CANCELLED}
     :o acme@x=1000000
     :o:acme@x #1_1=1000000
-    :v:#1_1 {kind=4 ends=1 at=1000000 error=CANCELLED}
+    :oa acme#1_1=1000000
+    :v:#1_1 {kind=4 ends=1 at=1000000 born=1000000 tenant=acme destination=acme@x}
     "#);
 }
 
@@ -401,8 +404,9 @@ fn sweep_buries_the_last_attempt() {
     :n 1x=1 | acme/mailx=1
     :o acme@x=1030000
     :o:acme@x #1_1=1030000
+    :oa acme#1_1=1030000
     :q:acme mail=Mail
-    :v:#1_1 {kind=3 ends=1 at=1030000 error=LEASE_EXPIRED}
+    :v:#1_1 {kind=3 ends=1 at=1030000 born=1030000 tenant=acme destination=acme@x}
     :x acme/mail=1630000
     :x:acme/mail #1=1030000
     "#);
@@ -433,6 +437,7 @@ fn redrive_brings_the_dead_back_and_withdraws_the_delivery() {
     :n 1r=1 | acme/mailr=1
     :q:acme mail=Mail
     :r:acme/mail:0 #1
+    :v:#1_1 ttl=604800s {state=3 kind=3 ends=1 at=1000000 born=1000000 tenant=acme destination=acme@x}
     "#);
 }
 
@@ -449,7 +454,9 @@ fn a_second_end_is_the_second() {
     :h:#1 ttl=120s {claimed=1000000 ended=1000000 attempt=1 cause=5 to=1} | {claimed=1000000 ended=1000000 attempt=1 cause=1 to=3 worker=w reason=smtp}
     :o acme@x=1000000
     :o:acme@x #1_2=1000000
-    :v:#1_2 {kind=1 ends=2 at=1000000}
+    :oa acme#1_2=1000000
+    :v:#1_1 ttl=604800s {state=3 kind=3 ends=1 at=1000000 born=1000000 tenant=acme destination=acme@x}
+    :v:#1_2 {kind=1 ends=2 at=1000000 born=1000000 tenant=acme destination=acme@x}
     "#);
 }
 

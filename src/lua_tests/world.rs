@@ -409,6 +409,8 @@ pub fn sweep_of(limit: u64) -> Sweep {
         max_ms: MAX_BACKOFF_MS,
         dlq_ms: DLQ_MS,
         hold_ms: HOLD_MS,
+        age_ms: HOLD_MS,
+        lost_ms: DLQ_MS,
         guard_ms: 0,
         limit,
         chance: 0.5,

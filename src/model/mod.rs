@@ -1,6 +1,7 @@
 //! Values: what a word of the domain may hold, and how it is packed. No I/O, nothing async.
 
 mod command;
+pub mod delivery;
 mod lease;
 mod partition;
 mod priority;
@@ -12,6 +13,7 @@ mod tenant;
 mod time;
 
 pub use command::{Command, QueueName};
+pub use delivery::DeliveryId;
 pub use lease::LeaseToken;
 pub use partition::{Partition, Partitions};
 pub use priority::Priority;

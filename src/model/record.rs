@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::{Command, Location, Priority, QueueName, Status, TaskId, TenantId, Time};
+use super::{Command, Location, Priority, QueueName, Status, TenantId, Time};
 
 /// The version this broker writes.
 pub const VERSION: u8 = 1;
@@ -22,12 +22,12 @@ pub enum Unreadable {
     Damaged,
 }
 
-type Read<T> = Result<T, Unreadable>;
+pub(super) type Read<T> = Result<T, Unreadable>;
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn versioned(bytes: &'a [u8]) -> Read<Self> {
+    pub(super) fn versioned(bytes: &'a [u8]) -> Read<Self> {
         match bytes.split_first() {
             Some((&VERSION, rest)) => Ok(Self(rest)),
             Some((&other, _)) => Err(Unreadable::Version(other)),
@@ -35,42 +35,42 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn bytes(&mut self, n: usize) -> Read<&'a [u8]> {
+    pub(super) fn bytes(&mut self, n: usize) -> Read<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(n).ok_or(Unreadable::Damaged)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn text(&mut self, n: usize) -> Read<&'a str> {
+    pub(super) fn text(&mut self, n: usize) -> Read<&'a str> {
         std::str::from_utf8(self.bytes(n)?).map_err(|_| Unreadable::Damaged)
     }
 
-    fn u8(&mut self) -> Read<u8> {
+    pub(super) fn u8(&mut self) -> Read<u8> {
         Ok(self.bytes(1)?[0])
     }
 
-    fn u16(&mut self) -> Read<u16> {
+    pub(super) fn u16(&mut self) -> Read<u16> {
         Ok(u16::from_be_bytes(self.bytes(2)?.try_into().map_err(|_| Unreadable::Damaged)?))
     }
 
-    fn u32(&mut self) -> Read<u32> {
+    pub(super) fn u32(&mut self) -> Read<u32> {
         Ok(u32::from_be_bytes(self.bytes(4)?.try_into().map_err(|_| Unreadable::Damaged)?))
     }
 
-    fn ms(&mut self) -> Read<i64> {
+    pub(super) fn ms(&mut self) -> Read<i64> {
         Ok(i64::from_be_bytes(self.bytes(8)?.try_into().map_err(|_| Unreadable::Damaged)?))
     }
 
-    fn time(&mut self) -> Read<Time> {
+    pub(super) fn time(&mut self) -> Read<Time> {
         self.ms().map(Time::from_ms)
     }
 
-    fn short_text(&mut self) -> Read<String> {
+    pub(super) fn short_text(&mut self) -> Read<String> {
         let n = self.u8()?;
         Ok(self.text(n.into())?.to_owned())
     }
 
-    fn long_text(&mut self) -> Read<String> {
+    pub(super) fn long_text(&mut self) -> Read<String> {
         let n = self.u16()?;
         // Lua cuts by bytes only where Rust cut by characters before; stay readable all the same.
         Ok(String::from_utf8_lossy(self.bytes(n.into())?).into_owned())
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Absent when empty.
-fn some(text: String) -> Option<String> {
+pub(super) fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
@@ -91,6 +91,29 @@ impl Hooks {
     pub const NONE: Self = Self(0);
     /// Every transition.
     pub const ALL: Self = Self(0b1111);
+    /// Beside the transitions: the body goes without the result.
+    const THIN: u8 = 1 << 4;
+
+    /// Those of these ends.
+    pub fn of(ends: impl IntoIterator<Item = End>) -> Self {
+        Self(ends.into_iter().fold(0, |bits, end| bits | end.hook()))
+    }
+
+    /// The same with thin bodies.
+    #[must_use]
+    pub fn thin(self) -> Self {
+        Self(self.0 | Self::THIN)
+    }
+
+    /// Whether this end is told.
+    pub fn wants(self, end: End) -> bool {
+        self.0 & end.hook() != 0
+    }
+
+    /// Whether bodies go without the result.
+    pub fn is_thin(self) -> bool {
+        self.0 & Self::THIN != 0
+    }
 }
 
 /// What a producer asked for: the record `b:<id>` without what only the script knows.
@@ -190,6 +213,10 @@ pub struct Body {
     pub label: u16,
     /// The queue.
     pub queue: QueueName,
+    /// Digest of the idempotency key.
+    pub idempotency: Option<String>,
+    /// Digest of the webhook's destination.
+    pub destination: Option<String>,
     /// Whose task.
     pub tenant: TenantId,
     /// The command as spelled.
@@ -229,12 +256,12 @@ impl Body {
         let label = r.u16()?;
         let flags = r.u8()?;
         let queue = QueueName::from_text(r.text(QueueName::LEN)?).ok_or(Unreadable::Damaged)?;
-        if flags & FLAG_IDEMPOTENT != 0 {
-            r.bytes(22)?;
-        }
-        if hooks != Hooks::NONE {
-            r.bytes(16)?;
-        }
+        let mut digest = |there: bool, n| match there {
+            true => r.text(n).map(|text| Some(text.to_owned())),
+            false => Ok(None),
+        };
+        let idempotency = digest(flags & FLAG_IDEMPOTENT != 0, 22)?;
+        let destination = digest(hooks != Hooks::NONE, 16)?;
         let (mut tenant, mut command) = (None, None);
         let (mut webhook, mut trace_parent, mut trace_state, mut baggage) =
             (None, None, None, None);
@@ -270,6 +297,8 @@ impl Body {
             hooks,
             label,
             queue,
+            idempotency,
+            destination,
             tenant: tenant.ok_or(Unreadable::Damaged)?,
             command: command.ok_or(Unreadable::Damaged)?,
             webhook,
@@ -382,6 +411,11 @@ impl End {
             Self::Dead => 3,
             Self::Cancelled => 4,
         }
+    }
+
+    /// Its bit among the hooks.
+    fn hook(self) -> u8 {
+        1 << (self.byte() - 1)
     }
 
     /// What the wire says.
@@ -577,11 +611,6 @@ pub fn content_digest(parts: &[&[u8]]) -> String {
 /// The digest of a webhook's destination: tenant and origin, 16 characters.
 pub fn destination_digest(tenant: &TenantId, origin: &str) -> String {
     super::digest_text::<12>(&[b"destination", tenant.as_str().as_bytes(), origin.as_bytes()])
-}
-
-/// The `webhook-id` of a task's `n`-th end, in its short form.
-pub fn delivery_name(id: &TaskId, n: u16) -> String {
-    format!("{}_{n}", id.short())
 }
 
 #[cfg(test)]

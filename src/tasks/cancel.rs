@@ -47,7 +47,7 @@ async fn call_off(app: &App, id: TaskId, tenant: &TenantId) -> http::Result<Json
     let step = events::Drawn::of(Step::Cancel);
     let cancel = Cancel { hold_ms: app.hold_ms(), id: &id, tenant, span: step.offered() };
     let cancelled = app.store.run(id.partition(), cancel).await?;
-    events::cancelled(&step, &id, &cancelled);
+    events::cancelled(app, &step, &id, &cancelled);
     if cancelled.awaited {
         app.announce_done(&id);
     }

@@ -13,7 +13,7 @@ use crate::app::{App, Scope, keys};
 use crate::http::{
     self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders, params, responses,
 };
-use crate::model::record::{self, BODY_HEAD, Hooks, NewBody};
+use crate::model::record::{self, BODY_HEAD, End, Hooks, NewBody};
 use crate::model::{Command, Location, Priority, QueueName, Task, TaskId, Time};
 use crate::script;
 use crate::telemetry::trace::Step;
@@ -41,6 +41,14 @@ pub struct Request {
     #[serde(default)]
     #[schema(max_length = 2048)]
     webhook: Option<String>,
+    /// Which ends the webhook is told of: of `COMPLETED`, `FAILED`, `DLQ`, `CANCELLED`; default all.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Ends>>, min_items = 1)]
+    webhook_on: Option<Vec<String>>,
+    /// `thin` leaves result and artifacts out of the webhook's body; default `full`.
+    #[serde(default)]
+    #[schema(value_type = Option<BodyForms>)]
+    webhook_body: Option<String>,
     /// Deliveries it may have; ≤ 0 is the default, above 1000 is 1000.
     #[serde(default)]
     max_attempts: Option<i64>,
@@ -56,6 +64,26 @@ pub struct Request {
     #[serde(default)]
     #[schema(minimum = 0, maximum = 3155760000_i64)]
     delay_seconds: Option<i64>,
+}
+
+/// Ends of a task, for the description of the API.
+#[derive(ToSchema)]
+#[schema(as = WebhookEnd, rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Ends {
+    Completed,
+    Failed,
+    Dlq,
+    Cancelled,
+}
+
+/// Forms of a webhook's body, for the description of the API.
+#[derive(ToSchema)]
+#[schema(as = WebhookBody, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum BodyForms {
+    Full,
+    Thin,
 }
 
 /// Several tasks: an object with `tasks`, or a bare array.
@@ -136,6 +164,7 @@ struct Draft {
     priority: Priority,
     webhook: Option<url::Url>,
     webhook_text: Option<String>,
+    hooks: Hooks,
     max_attempts: u16,
     idempotency_key: Option<String>,
     run_at_ms: i64,
@@ -231,6 +260,7 @@ impl Draft {
         }
         let webhook_text = present(ask.webhook.as_deref()).map(str::to_owned);
         let webhook = webhook_text.as_deref().map(webhook_url).transpose()?;
+        let hooks = hooks(ask.webhook_on.as_deref(), ask.webhook_body.as_deref())?;
         let delay_seconds = ask.delay_seconds.unwrap_or(0);
         if delay_seconds < 0 {
             return Err(Error::InvalidDelay);
@@ -255,11 +285,39 @@ impl Draft {
             priority: Priority::clamped(ask.priority.unwrap_or(0)),
             webhook,
             webhook_text,
+            hooks,
             max_attempts: u16::try_from(max_attempts).expect("clamped"),
             idempotency_key: present(ask.idempotency_key.as_deref()).map(str::to_owned),
             run_at_ms,
             delay_ms: delay_seconds * 1000,
         })
+    }
+}
+
+/// Which ends are told, and in which form. Checked also when there is no webhook.
+fn hooks(on: Option<&[String]>, body: Option<&str>) -> http::Result<Hooks> {
+    let wrong = |why: &'static str| Err(Error::InvalidBody(why.into()));
+    let hooks = match on {
+        None => Hooks::ALL,
+        Some([]) => return wrong("webhookOn: at least one of COMPLETED, FAILED, DLQ, CANCELLED"),
+        Some(names) => {
+            let ends = names.iter().map(|name| match name.as_str() {
+                "COMPLETED" => Some(End::Completed),
+                "FAILED" => Some(End::Failed),
+                "DLQ" => Some(End::Dead),
+                "CANCELLED" => Some(End::Cancelled),
+                _ => None,
+            });
+            match ends.collect::<Option<Vec<_>>>() {
+                Some(ends) => Hooks::of(ends),
+                None => return wrong("webhookOn: of COMPLETED, FAILED, DLQ, CANCELLED"),
+            }
+        }
+    };
+    match body {
+        None | Some("full") => Ok(hooks),
+        Some("thin") => Ok(hooks.thin()),
+        Some(_) => wrong("webhookBody: full or thin"),
     }
 }
 
@@ -322,7 +380,7 @@ async fn enqueue(
         priority: draft.priority,
         label,
         idempotency: idempotency.as_deref(),
-        hooks: if draft.webhook.is_some() { Hooks::ALL } else { Hooks::NONE },
+        hooks: if draft.webhook.is_some() { draft.hooks } else { Hooks::NONE },
         destination: destination.as_deref(),
         tenant,
         command: &draft.command,

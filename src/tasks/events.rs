@@ -251,6 +251,7 @@ fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&
         return;
     }
     let Ok(terminal) = Terminal::read(attempt.record) else { return };
+    ended(app, attempt.id, body, terminal.end);
     count_end(app, body, &terminal);
     line!(warn, "queue", "task.dead_lettered", attempt.id, body, after, {
         worker_id = attempt.worker,
@@ -277,6 +278,7 @@ pub(super) fn submitted(
     by_worker(&span, id, &body, worker);
     let status = if terminal.end == End::Completed { "COMPLETED" } else { "FAILED" };
     span.set("codeq.submit.status", status).set("codeq.attempt", i64::from(terminal.attempts));
+    ended(app, id, &body, terminal.end);
     count_end(app, &body, terminal);
     let total_duration_ms = terminal.completed.ms() - body.created.ms();
     let duration_ms = terminal.claimed.map(|at| terminal.completed.ms() - at.ms());
@@ -293,8 +295,9 @@ pub(super) fn submitted(
 }
 
 /// A task was called off.
-pub(super) fn cancelled(step: &Drawn, id: &TaskId, cancelled: &Cancelled) {
+pub(super) fn cancelled(app: &App, step: &Drawn, id: &TaskId, cancelled: &Cancelled) {
     let Some(body) = head(&cancelled.head) else { return };
+    ended(app, id, &body, End::Cancelled);
     let before = cancelled.trace.as_deref().or(body.trace_parent.as_deref());
     about(&step.span(&body, before), id, &body);
     line!(info, "task", "task.cancelled", id, body, step.after(before), {}, "task cancelled");
@@ -313,6 +316,14 @@ pub fn swept(app: &App, due: u64, leases: usize, retired: u64) {
         [(Swept::Delayed, due), (Swept::Lease, leases as u64), (Swept::Retention, retired)]
     {
         app.metrics.sweep_moved.with(kind).inc_by(moved);
+    }
+}
+
+/// A task ended: if somebody is to be told, the script has put the delivery into the outbox, and this
+/// node looks there at once.
+fn ended(app: &App, id: &TaskId, body: &Body, end: End) {
+    if body.hooks.wants(end) {
+        app.outbox.nudge(id.partition(), false);
     }
 }
 

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["tasks", "queues", "topics", "subscriptions", "webhooks", "sweeper", "diagnostics"],
     &["http"],
     &["app"],
-    &["store", "auth"],
+    &["store", "auth", "egress", "objects"],
     &["config", "telemetry"],
     &["model"],
 ];
@@ -28,7 +28,7 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("tasks", "subscriptions::notify", "a queue became ready"),
     ("queues", "subscriptions::notify", "a queue became ready"),
     ("sweeper", "subscriptions::notify", "a queue became ready"),
-    ("subscriptions::notify", "webhooks::deliver", "a nudge is a delivery"),
+    ("subscriptions::notify", "webhooks::destinations", "a nudge asks whether it may be sent"),
     ("queues::list", "tasks", "`tasks::find`: a page shows a task as a read does"),
 ];
 

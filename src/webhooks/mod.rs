@@ -1,0 +1,3 @@
+//! Webhooks: how the end of a task is told, and how that is watched and steered.
+
+pub mod scripts;
