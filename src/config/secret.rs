@@ -11,7 +11,8 @@ pub struct SecretUrl {
 }
 
 impl SecretUrl {
-    pub(super) fn new(url: &Url) -> Self {
+    /// Of a URL that was checked.
+    pub fn new(url: &Url) -> Self {
         let mut origin = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         if let Some(port) = url.port() {
             origin.push_str(&format!(":{port}"));
