@@ -3,7 +3,7 @@
 //! A call comes in at [`routes`], is decided in one file of its own ([`tasks`], [`queues`],
 //! [`topics`]), happens in one script of `lua/`, and leaves its traces through `tasks::events`.
 //!
-//! Arrows point down: `cli` → `node, routes` → operations → `http` → `app` → `store, auth` →
+//! Arrows point down: `cli` → `node, routes` → operations → `http` → `app` → `store, auth, egress` →
 //! `config, telemetry` → `model`. A test reads the `use crate::` lines, so the picture stays true.
 
 pub mod app;
@@ -11,6 +11,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod diagnostics;
+pub mod egress;
 pub mod http;
 #[cfg(test)]
 mod lua_tests;

@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::App;
+use crate::app::{App, Machinery};
 use crate::auth::Auth;
 use crate::config::{self, Settings};
 use crate::diagnostics::{CommandDepth, Health, Probes, Profiler, Readiness, RedisFacts, Scraper};
+use crate::egress::Egress;
 use crate::http::{self, ServerLimits};
 use crate::model::Partitions;
 use crate::store::{self, Store};
@@ -125,17 +126,15 @@ impl Node {
         let partitions = Partitions::new(&settings.redis.key_prefix, settings.partitions);
         let options = store::Options::new(&settings.redis).map_err(anyhow::Error::msg)?;
         let store = Store::new(options, partitions.clone(), metrics.clone());
-        let auth = Auth::new(&settings, metrics.clone())?;
-        let draining = CancellationToken::new();
-        let app = App::new(
-            Arc::new(settings),
+        let machinery = Machinery {
             store,
-            auth,
-            metrics.clone(),
-            partitions,
-            telemetry.log.clone(),
-            draining.clone(),
-        );
+            auth: Auth::new(&settings, metrics.clone())?,
+            egress: Egress::new(&settings.webhook)?,
+            metrics: metrics.clone(),
+            log: telemetry.log.clone(),
+        };
+        let draining = CancellationToken::new();
+        let app = App::new(Arc::new(settings), machinery, partitions, draining.clone());
         let readiness = Readiness::new(draining, &metrics);
         let (asked, counted) = (app.clone(), app.clone());
         let health = Health::new(

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::config::Settings;
+use crate::egress::Egress;
 use crate::model::{Command, Partition, Partitions, QueueName};
 use crate::store::Store;
 use crate::telemetry::{LogControl, Metrics};
@@ -41,6 +42,8 @@ pub struct Parts {
     pub store: Store,
     /// Who a token is.
     pub auth: Auth,
+    /// The way to receivers of webhooks.
+    pub egress: Egress,
     /// What is counted.
     pub metrics: Metrics,
     /// Where things live.
@@ -63,17 +66,29 @@ pub struct Parts {
     pub background: TaskTracker,
 }
 
+/// The machinery that a node brings along.
+pub struct Machinery {
+    /// Redis.
+    pub store: Store,
+    /// Who a token is.
+    pub auth: Auth,
+    /// The way to receivers of webhooks.
+    pub egress: Egress,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What is written to the log.
+    pub log: LogControl,
+}
+
 impl App {
     /// Puts the parts together; nothing runs yet.
     pub fn new(
         settings: Arc<Settings>,
-        store: Store,
-        auth: Auth,
-        metrics: Metrics,
+        machinery: Machinery,
         partitions: Partitions,
-        log: LogControl,
         draining: CancellationToken,
     ) -> Self {
+        let Machinery { store, auth, egress, metrics, log } = machinery;
         Self(Arc::new(Parts {
             labels: Labels::new(&settings.metrics, metrics.clone()),
             waiters: Waiters::new(metrics.clone()),
@@ -82,6 +97,7 @@ impl App {
             settings,
             store,
             auth,
+            egress,
             metrics,
             partitions,
             log,

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::{App, Scope, keys};
+use crate::egress::{Rules, Target};
 use crate::http::{
     self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders, params, responses,
 };
@@ -146,8 +147,6 @@ const MAX_PAYLOAD_DEPTH: usize = 128;
 const MAX_KEY: usize = 255;
 /// Most deliveries a task may ask for.
 const MAX_ATTEMPTS: i64 = 1000;
-/// Longest webhook URL, in bytes.
-const MAX_URL: usize = 2048;
 /// How far ahead a task may be planned: 100 years.
 const HORIZON_SECONDS: i64 = 100 * 365 * 86_400 + 25 * 86_400;
 /// Bodies up to this size travel inside the script call, larger ones beside it (decision 005).
@@ -162,7 +161,7 @@ struct Draft {
     command: Command,
     payload: Box<RawValue>,
     priority: Priority,
-    webhook: Option<url::Url>,
+    webhook: Option<Target>,
     webhook_text: Option<String>,
     hooks: Hooks,
     max_attempts: u16,
@@ -192,7 +191,7 @@ pub async fn create(
     if present(ask.idempotency_key.as_deref()).is_none() {
         ask.idempotency_key = header.0;
     }
-    let draft = Draft::check(ask)?;
+    let draft = Draft::check(ask, app.egress.rules())?;
     app.take(Scope::CreateTask, &producer, &producer.tenant, 1).await?;
     let created = enqueue(&app, &producer, &trace, draft).await?;
 
@@ -224,7 +223,7 @@ pub async fn create_batch(
     let results = futures_util::future::join_all(tasks.into_iter().map(|raw| async move {
         let made = async {
             let ask = http::parse(raw.get().as_bytes()).map_err(Error::InvalidBody)?;
-            enqueue(app, producer, trace, Draft::check(ask)?).await
+            enqueue(app, producer, trace, Draft::check(ask, app.egress.rules())?).await
         };
         match made.await {
             Ok(Created { task, replayed, mismatch }) => {
@@ -246,7 +245,7 @@ fn present(text: Option<&str>) -> Option<&str> {
 }
 
 impl Draft {
-    fn check(ask: Request) -> http::Result<Self> {
+    fn check(ask: Request, rules: &Rules) -> http::Result<Self> {
         let command =
             Command::parse(&ask.command).map_err(|rule| Error::InvalidCommand(rule.into()))?;
         if ask.payload.get() == "null" {
@@ -259,7 +258,9 @@ impl Draft {
             return Err(Error::InvalidBody("idempotencyKey: at most 255 bytes".into()));
         }
         let webhook_text = present(ask.webhook.as_deref()).map(str::to_owned);
-        let webhook = webhook_text.as_deref().map(webhook_url).transpose()?;
+        let target = webhook_text.as_deref().map(|text| Target::parse(text, rules)).transpose();
+        let webhook =
+            target.map_err(|bad| Error::InvalidWebhookUrl(format!("webhook: {bad}").into()))?;
         let hooks = hooks(ask.webhook_on.as_deref(), ask.webhook_body.as_deref())?;
         let delay_seconds = ask.delay_seconds.unwrap_or(0);
         if delay_seconds < 0 {
@@ -326,31 +327,6 @@ fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// Checks the form of a webhook URL. Where it may lead is checked again before each connection.
-fn webhook_url(text: &str) -> http::Result<url::Url> {
-    let wrong = |why: &'static str| Err(Error::InvalidWebhookUrl(why.into()));
-    if text.len() > MAX_URL {
-        return wrong("webhook: at most 2048 bytes");
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-        return wrong("webhook: no white space, control character or backslash");
-    }
-    let Ok(url) = url::Url::parse(text) else { return wrong("webhook: not a URL") };
-    if !matches!(url.scheme(), "http" | "https") {
-        return wrong("webhook: http or https");
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return wrong("webhook: a host is needed");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return wrong("webhook: no user or password");
-    }
-    if url.port() == Some(0) {
-        return wrong("webhook: port 1 to 65535");
-    }
-    Ok(url)
-}
-
 async fn enqueue(
     app: &App,
     producer: &Producer,
@@ -371,10 +347,8 @@ async fn enqueue(
 
     let span = Step::Create.below_current();
     let trace_parent = span.traceparent().or_else(|| trace.traceparent.clone());
-    let destination = draft
-        .webhook
-        .as_ref()
-        .map(|url| record::destination_digest(tenant, &url.origin().ascii_serialization()));
+    let destination =
+        draft.webhook.as_ref().map(|target| record::destination_digest(tenant, &target.origin()));
     let new = NewBody {
         queue,
         priority: draft.priority,
