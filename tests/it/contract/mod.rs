@@ -16,6 +16,7 @@ mod payloads;
 mod producer;
 mod rate_limits;
 mod reading;
+mod receiving;
 mod refusals;
 mod results;
 mod retention;

@@ -1,9 +1,7 @@
 //! The real binary as a process, with an environment that holds only what a test gives it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,7 +9,7 @@ use serde_json::Value;
 use super::callers::{producers, workers};
 use super::client::Client;
 use super::metrics::Scrape;
-use super::process::Process;
+use super::process::{Lines, Process};
 use super::{Redis, eventually};
 
 /// A node. Killed when dropped.
@@ -20,10 +18,6 @@ pub struct Node {
     lines: Lines,
     client: Client,
 }
-
-/// Lines of a process, as they come.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
 
 /// The environment of a node.
 #[derive(Clone)]
@@ -100,7 +94,7 @@ impl Settings {
         let (mut process, lines) = self.spawn();
         let status = process.exit(Duration::from_secs(10)).await;
         eventually("the pipes are read to their end", || {
-            let ended = Arc::strong_count(&lines.0) == 1;
+            let ended = lines.are_all();
             async move { ended.then_some(()) }
         })
         .await;
@@ -117,10 +111,7 @@ impl Settings {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = Process::start(&mut command);
-        let lines = Lines::default();
-        let (out, err) = (process.child().stdout.take(), process.child().stderr.take());
-        lines.gather(out.unwrap());
-        lines.gather(err.unwrap());
+        let lines = Lines::of(&mut process);
         (process, lines)
     }
 }
@@ -226,25 +217,5 @@ impl Node {
         let status = self.exit(Duration::from_secs(15)).await;
         assert_eq!(status.code(), Some(0), "{:#?}", self.lines());
         self.lines()
-    }
-}
-
-impl Lines {
-    fn gather(&self, pipe: impl Read + Send + 'static) {
-        let lines = self.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                lines.0.lock().unwrap().push(line);
-            }
-        });
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn find(&self, such: impl Fn(&Value) -> bool) -> Option<Value> {
-        let lines = self.0.lock().unwrap();
-        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| such(line))
     }
 }

@@ -1,8 +1,12 @@
-//! A child process that ends with its value, or with the test that started it.
+//! A child process that ends with its value, or with the test that started it, and what it says.
 
+use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use serde_json::Value;
 
 /// A running program. Killed when dropped, and by the kernel when the test itself is killed.
 pub struct Process(Child);
@@ -63,5 +67,51 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Lines of a process, as they come.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    /// What it writes to both its pipes.
+    pub fn of(process: &mut Process) -> Self {
+        let lines = Self::default();
+        let (out, err) = (process.child().stdout.take(), process.child().stderr.take());
+        lines.gather(out.unwrap());
+        lines.gather(err.unwrap());
+        lines
+    }
+
+    fn gather(&self, pipe: impl Read + Send + 'static) {
+        let lines = self.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                lines.0.lock().unwrap().push(line);
+            }
+        });
+    }
+
+    /// Whether both pipes are read to their end.
+    pub fn are_all(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// What it wrote so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Those that are JSON.
+    pub fn json(&self) -> Vec<Value> {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The first JSON line that is such.
+    pub fn find(&self, such: impl Fn(&Value) -> bool) -> Option<Value> {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| such(line))
     }
 }

@@ -25,8 +25,8 @@ pub struct Request {
 /// The keys of both signatures.
 #[derive(Clone)]
 pub struct Keys {
-    codeq: Vec<u8>,
-    standard: Vec<u8>,
+    pub(super) codeq: Vec<u8>,
+    pub(super) standard: Vec<u8>,
 }
 
 impl Request {
@@ -126,6 +126,21 @@ impl Keys {
         let key = STANDARD.decode(shown.strip_prefix("whsec_").expect("whsec_")).unwrap();
         Self { codeq: key.clone(), standard: key }
     }
+
+    /// The headers of a delivery, signed by hand; among the signatures one of another version and
+    /// one of another key.
+    pub fn sign(&self, id: &str, time: u64, body: &str) -> Vec<(&'static str, String)> {
+        let codeq = mac(&self.codeq, &format!("{time}.{body}"));
+        let standard = STANDARD.encode(mac(&self.standard, &format!("{id}.{time}.{body}")));
+        let other = STANDARD.encode(mac(b"another key", body));
+        vec![
+            ("X-CodeQ-Timestamp", time.to_string()),
+            ("X-CodeQ-Signature", codeq.iter().map(|byte| format!("{byte:02x}")).collect()),
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", time.to_string()),
+            ("webhook-signature", format!("v1a,{other} v1,{other} v1,{standard}")),
+        ]
+    }
 }
 
 /// The value of the only header of this name.
@@ -144,6 +159,11 @@ pub fn header_of<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
 fn holds(key: &[u8], signed: &[u8], signature: &[u8]) -> bool {
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
     aws_lc_rs::hmac::verify(&key, signed, signature).is_ok()
+}
+
+fn mac(key: &[u8], text: &str) -> Vec<u8> {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
+    aws_lc_rs::hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

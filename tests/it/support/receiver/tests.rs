@@ -105,34 +105,27 @@ fn a_mix_is_drawn_by_weight_and_seed() {
     assert!((850..1150).contains(&hangs), "{hangs}");
 }
 
-/// A request signed by hand with openssl's HMAC, through aws-lc.
-fn signed(body: &str, codeq: &[u8], standard: &[u8]) -> Request {
+/// A request with these keys' signatures.
+fn signed(body: &str, keys: &Keys) -> Request {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let mac = |key: &[u8], text: String| {
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
-        aws_lc_rs::hmac::sign(&key, text.as_bytes())
-    };
-    let codeq = mac(codeq, format!("{now}.{body}"));
-    let hex: String = codeq.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let base64 = STANDARD.encode(mac(standard, format!("a_1.{now}.{body}")));
-    let head = format!(
-        "POST / HTTP/1.1\r\nX-CodeQ-Timestamp: {now}\r\nX-CodeQ-Signature: {hex}\r\n\
-         webhook-id: a_1\r\nwebhook-timestamp: {now}\r\nwebhook-signature: v1,bm8= v1,{base64}\r\n\r\n"
-    );
+    let mut head = "POST / HTTP/1.1\r\n".to_owned();
+    for (name, value) in keys.sign("a_1", now, body) {
+        head += &format!("{name}: {value}\r\n");
+    }
     Request::now(head.into(), body.to_owned().into(), 0)
 }
 
 #[test]
 fn both_signatures_are_verified_with_the_key_that_belongs_to_each() {
     let whsec = format!("whsec_{}", STANDARD.encode(SECRET));
-    let plain = signed("{}", SECRET.as_bytes(), SECRET.as_bytes());
+    let plain = signed("{}", &Keys::of(SECRET));
     assert_eq!(plain.verify(&Keys::of(SECRET)), Ok(()));
     assert_eq!(plain.verify(&Keys::of_tenant(&whsec)), Ok(()));
-    let shown = signed("{}", whsec.as_bytes(), SECRET.as_bytes());
+    let shown = signed("{}", &Keys::of(&whsec));
     assert_eq!(shown.verify(&Keys::of(&whsec)), Ok(()));
     // Either one wrong is a refusal.
     assert!(shown.verify(&Keys::of(SECRET)).unwrap_err().contains("X-CodeQ-Signature"));
-    let half = signed("{}", SECRET.as_bytes(), b"another");
+    let half = signed("{}", &Keys { standard: b"another".to_vec(), ..Keys::of(SECRET) });
     assert!(half.verify(&Keys::of(SECRET)).unwrap_err().contains("webhook-signature"));
     let changed = Request { body: "{ }".into(), ..plain };
     assert!(changed.verify(&Keys::of(SECRET)).is_err());
