@@ -4,6 +4,7 @@ use prometheus::{Histogram, IntCounter, Registry};
 
 use super::family::{By, Declared, Family, HeldGauge, Open, SetGauge};
 use super::labels::*;
+use crate::model::delivery::Reason;
 
 /// Declares the families: `field: type = "name" [labels] buckets;`.
 macro_rules! families {
@@ -50,6 +51,15 @@ const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 /// The bounds that OpenTelemetry's HTTP conventions advise, in seconds.
 const HTTP: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// From the end of a task to the first 2xx, in seconds.
+const TOLD: &[f64] = &[
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0,
+    86_400.0,
+];
+/// One call to a receiver, in seconds.
+const ATTEMPT: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
+/// Attempts.
+const TRIES: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 12.0];
 
 families! {
     /// Tasks accepted, once each. A replayed idempotency key does not count.
@@ -64,6 +74,20 @@ families! {
     lease_expired: Open<(), IntCounter> = "codeq_lease_expired_total" ["command"];
     /// Webhook deliveries that ended, one count per delivery and not per attempt.
     webhook_deliveries: Open<Delivery, IntCounter> = "codeq_webhook_deliveries_total" ["command", "kind", "outcome"];
+    /// Calls to receivers, by how they ended.
+    webhook_attempts: By<WebhookAttempt, IntCounter> = "codeq_webhook_attempts_total" ["kind", "result"];
+    /// Time of one call to a receiver, up to the status line.
+    webhook_duration: By<WebhookKind, Histogram> = "codeq_webhook_duration_seconds" ["kind"] ATTEMPT;
+    /// Calls to receivers that are under way.
+    webhook_in_flight: By<WebhookKind, HeldGauge> = "codeq_webhook_in_flight" ["kind"];
+    /// Time from the end of a task until its webhook was first accepted.
+    webhook_end_to_end: Open<(), Histogram> = "codeq_webhook_end_to_end_seconds" ["command"] TOLD;
+    /// Attempts that a delivery took until it was accepted.
+    webhook_attempts_to_success: Histogram = "codeq_webhook_attempts_to_success" [] TRIES;
+    /// Deliveries that were given up.
+    webhook_dead: By<Reason, IntCounter> = "codeq_webhook_dead_total" ["reason"];
+    /// When this node last looked for deliveries without an error, in Unix seconds; 0 before the first.
+    outbox_last_success: SetGauge = "codeq_outbox_last_success_timestamp_seconds" [];
     /// Requests refused by a rate limit.
     rate_limit_hits: By<RateLimit, IntCounter> = "codeq_rate_limit_hits_total" ["scope", "operation"];
 
@@ -139,6 +163,30 @@ pub mod depth {
         labels: &["command"],
         buckets: &[],
     };
+    /// Webhook deliveries in the outbox.
+    pub const OUTBOX: Declared = Declared {
+        name: "codeq_webhook_outbox_depth",
+        kind: "gauge",
+        help: "Webhook deliveries: pending, parked (pending for a destination that is left alone) or dead. The same on every node.",
+        labels: &["state"],
+        buckets: &[],
+    };
+    /// Destinations.
+    pub const DESTINATIONS: Declared = Declared {
+        name: "codeq_webhook_destinations",
+        kind: "gauge",
+        help: "Destinations of webhooks: active, open, paused or disabled. The same on every node.",
+        labels: &["state"],
+        buckets: &[],
+    };
+    /// Our own lateness.
+    pub const OUTBOX_AGE: Declared = Declared {
+        name: "codeq_webhook_outbox_oldest_age_seconds",
+        kind: "gauge",
+        help: "How long the delivery that waits longest has been due, without parked ones; 0 when none is. The same on every node.",
+        labels: &[],
+        buckets: &[],
+    };
     /// Every family of the collector.
-    pub const ALL: &[Declared] = &[QUEUE, DLQ, SUBSCRIPTIONS];
+    pub const ALL: &[Declared] = &[QUEUE, DLQ, SUBSCRIPTIONS, OUTBOX, DESTINATIONS, OUTBOX_AGE];
 }

@@ -1,5 +1,7 @@
 //! The closed label sets: every value a label of ours may have, as enums.
 
+use crate::model::delivery::{Class, Reason};
+
 /// One value of one label, or of several labels together, from a closed set.
 pub trait Label: Copy + Send + Sync + 'static {
     /// Every member, in declaration order.
@@ -63,9 +65,16 @@ labels! {
     Delivery {
         TaskResultSuccess => "task_result" "success",
         TaskResultFailure => "task_result" "failure",
+        TaskResultSuperseded => "task_result" "superseded",
         QueueReadySuccess => "queue_ready" "success",
         QueueReadyFailure => "queue_ready" "failure",
-        QueueReadySuperseded => "queue_ready" "superseded",
+    }
+
+    /// What a webhook is about.
+    WebhookKind {
+        TaskResult => "task_result",
+        QueueReady => "queue_ready",
+        OperatorEvent => "operator_event",
     }
 
     /// A rate limit that refused something: labels `scope`, `operation`.
@@ -122,6 +131,8 @@ labels! {
         JwksMiss => "jwks" "miss",
         TokenHit => "token" "hit",
         TokenMiss => "token" "miss",
+        DestinationHit => "destination" "hit",
+        DestinationMiss => "destination" "miss",
     }
 
     /// Which of the two validators refused a token.
@@ -166,31 +177,68 @@ labels! {
     }
 }
 
-/// A validator and its reason: labels `kind`, `reason`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Refused(pub Role, pub AuthFailure);
+/// Declares a label set that is every pair of two others, laid out so that an index is arithmetic.
+macro_rules! pairs {
+    ($($(#[$doc:meta])* $name:ident($first:ident, $second:ident);)+) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub struct $name(pub $first, pub $second);
 
-/// Every pair, laid out so that [`Refused::index`] is arithmetic.
-const REFUSED: [Refused; Role::ALL.len() * AuthFailure::ALL.len()] = {
-    let mut all = [Refused(Role::Producer, AuthFailure::Missing); 18];
-    let mut at = 0;
-    while at < all.len() {
-        let reasons = AuthFailure::ALL.len();
-        all[at] = Refused(Role::ALL[at / reasons], AuthFailure::ALL[at % reasons]);
-        at += 1;
-    }
-    all
-};
+        impl Label for $name {
+            const ALL: &'static [Self] = &{
+                let (firsts, seconds) = (<$first as Label>::ALL, <$second as Label>::ALL);
+                const MEMBERS: usize =
+                    <$first as Label>::ALL.len() * <$second as Label>::ALL.len();
+                let mut all = [Self(firsts[0], seconds[0]); MEMBERS];
+                let mut at = 0;
+                while at < MEMBERS {
+                    all[at] = Self(firsts[at / seconds.len()], seconds[at % seconds.len()]);
+                    at += 1;
+                }
+                all
+            };
 
-impl Label for Refused {
-    const ALL: &'static [Self] = &REFUSED;
+            fn index(self) -> usize {
+                self.0.index() * <$second as Label>::ALL.len() + self.1.index()
+            }
+
+            fn values(self, into: &mut Vec<&'static str>) {
+                self.0.values(into);
+                self.1.values(into);
+            }
+        }
+    )+ };
+}
+
+pairs! {
+    /// A validator and its reason: labels `kind`, `reason`.
+    Refused(Role, AuthFailure);
+    /// An attempt and how it ended: labels `kind`, `result`.
+    WebhookAttempt(WebhookKind, Class);
+}
+
+/// How an attempt ended.
+impl Label for Class {
+    const ALL: &'static [Self] = Self::ALL;
 
     fn index(self) -> usize {
-        self.0.index() * AuthFailure::ALL.len() + self.1.index()
+        self as usize // records count from 0 as well
     }
 
     fn values(self, into: &mut Vec<&'static str>) {
-        self.0.values(into);
-        self.1.values(into);
+        into.push(self.as_str());
+    }
+}
+
+/// Why a delivery was given up.
+impl Label for Reason {
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize - 1 // in records 0 is none
+    }
+
+    fn values(self, into: &mut Vec<&'static str>) {
+        into.push(self.as_str());
     }
 }

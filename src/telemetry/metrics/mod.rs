@@ -112,6 +112,8 @@ pub struct CommandMetrics {
     pub completed: By<Status, IntCounter>,
     pub processing_latency: By<Status, Histogram>,
     pub lease_expired: IntCounter,
+    pub webhook_deliveries: By<Delivery, IntCounter>,
+    pub webhook_end_to_end: Histogram,
 }
 
 impl CommandMetrics {
@@ -122,6 +124,8 @@ impl CommandMetrics {
             completed: metrics.task_completed.of(&[label]),
             processing_latency: metrics.task_processing_latency.of(&[label]),
             lease_expired: metrics.lease_expired.with(label),
+            webhook_deliveries: metrics.webhook_deliveries.of(&[label]),
+            webhook_end_to_end: metrics.webhook_end_to_end.with(label),
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::delivery::{Class, Reason};
 
 fn scrape(metrics: &Metrics) -> String {
     String::from_utf8(metrics.text().unwrap()).unwrap()
@@ -83,9 +84,19 @@ fn every_closed_label_finds_its_own_series() {
     metrics.auth_failures.with(Refused(Role::Worker, AuthFailure::Expired)).inc();
     let line = r#"codeq_auth_failures_total{kind="worker",reason="expired"} 1"#;
     assert!(scrape(&metrics).contains(line));
-    for (at, refused) in Refused::ALL.iter().enumerate() {
-        assert_eq!(refused.index(), at);
+    let attempt = WebhookAttempt(WebhookKind::QueueReady, Class::Http3xx);
+    metrics.webhook_attempts.with(attempt).inc();
+    let line = r#"codeq_webhook_attempts_total{kind="queue_ready",result="http_3xx"} 1"#;
+    assert!(scrape(&metrics).contains(line));
+    fn at_home<L: Label>() {
+        for (at, member) in L::ALL.iter().enumerate() {
+            assert_eq!(member.index(), at);
+        }
     }
+    at_home::<Refused>();
+    at_home::<WebhookAttempt>();
+    at_home::<Class>();
+    at_home::<Reason>();
 }
 
 #[test]
