@@ -613,6 +613,11 @@ pub fn destination_digest(tenant: &TenantId, origin: &str) -> String {
     super::digest_text::<12>(&[b"destination", tenant.as_str().as_bytes(), origin.as_bytes()])
 }
 
+/// Digest of the destination of operator events, which is no tenant's.
+pub fn operator_destination_digest(origin: &str) -> String {
+    super::digest_text::<12>(&[b"destination", b"", origin.as_bytes()])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
