@@ -120,6 +120,21 @@ impl Receiver {
         requests.iter().map(|request| request.connection).collect::<BTreeSet<_>>().len()
     }
 
+    /// Looks at what was accepted from the `start`-th request on; where to go on: after the last
+    /// one before which all are answered or over.
+    pub fn accepted_since(&self, start: usize, mut look: impl FnMut(&Request)) -> usize {
+        let requests = self.shared.requests();
+        let (mut next, mut settled) = (start, true);
+        for request in &requests[start..] {
+            if request.is_accepted() {
+                look(request);
+            }
+            settled &= request.answered.is_some() || request.is_over;
+            next += usize::from(settled);
+        }
+        next
+    }
+
     /// What came so far by `webhook-id`, each in the order of arrival.
     pub fn deliveries(&self) -> BTreeMap<String, Vec<Request>> {
         let mut deliveries = BTreeMap::<_, Vec<_>>::new();
@@ -244,6 +259,15 @@ impl Drop for Open<'_> {
     }
 }
 
+/// A request in hand: over when it is answered, also when the receiver leaves meanwhile.
+struct Taken<'a>(&'a Shared, usize);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.requests()[self.1].is_over = true;
+    }
+}
+
 /// Reads and answers request after request, until either side has had enough.
 async fn attend(mut stream: TcpStream, number: usize, shared: &Shared) {
     // Told before the first answer: a receiver that leaves resets, whatever is on its way.
@@ -252,6 +276,7 @@ async fn attend(mut stream: TcpStream, number: usize, shared: &Shared) {
     let mut buffer = BytesMut::with_capacity(8 * 1024);
     while let Some((head, body)) = read(&mut stream, &mut buffer).await {
         let (place, reply) = shared.arrived(Request::now(head, body, number));
+        let _taken = Taken(shared, place);
         if !reply.send(&mut stream, |status| shared.answered(place, status)).await {
             return;
         }

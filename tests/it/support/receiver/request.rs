@@ -20,6 +20,8 @@ pub struct Request {
     /// The status it was answered with, once the whole answer, or the status line of one that does
     /// not end, was handed to the network.
     pub answered: Option<u16>,
+    /// Nothing more is said about it.
+    pub is_over: bool,
 }
 
 /// The keys of both signatures.
@@ -32,7 +34,14 @@ pub struct Keys {
 impl Request {
     pub(super) fn now(head: Bytes, body: Bytes, connection: usize) -> Self {
         let (at, time) = (Instant::now(), SystemTime::now());
-        Self { at, time, connection, head, body, answered: None }
+        Self { at, time, connection, head, body, answered: None, is_over: false }
+    }
+
+    /// One that never came, with these headers.
+    pub fn by_hand(headers: &[(&'static str, String)], body: &str) -> Self {
+        let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let head = format!("POST /hook HTTP/1.1\r\n{}\r\n", lines.collect::<String>());
+        Self::now(head.into(), body.to_owned().into(), 0)
     }
 
     /// `POST /hook HTTP/1.1`

@@ -108,11 +108,7 @@ fn a_mix_is_drawn_by_weight_and_seed() {
 /// A request with these keys' signatures.
 fn signed(body: &str, keys: &Keys) -> Request {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let mut head = "POST / HTTP/1.1\r\n".to_owned();
-    for (name, value) in keys.sign("a_1", now, body) {
-        head += &format!("{name}: {value}\r\n");
-    }
-    Request::now(head.into(), body.to_owned().into(), 0)
+    Request::by_hand(&keys.sign("a_1", now, body), body)
 }
 
 #[test]
