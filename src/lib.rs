@@ -3,8 +3,9 @@
 //! A call comes in at [`routes`], is decided in one file of its own ([`tasks`], [`queues`],
 //! [`topics`]), happens in one script of `lua/`, and leaves its traces through `tasks::events`.
 //!
-//! Arrows point down: `cli` → `node, routes` → operations → `http` → `app` → `store, auth, egress` →
-//! `config, telemetry` → `model`. A test reads the `use crate::` lines, so the picture stays true.
+//! Arrows point down: `cli` → `node, routes` → operations → `http` → `app` →
+//! `store, auth, egress, objects` → `config, telemetry` → `model`. A test reads the `use crate::`
+//! lines, so the picture stays true.
 
 pub mod app;
 pub mod auth;
@@ -17,6 +18,7 @@ pub mod http;
 mod lua_tests;
 pub mod model;
 pub mod node;
+pub mod objects;
 pub mod queues;
 pub mod routes;
 pub mod store;

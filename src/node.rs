@@ -16,6 +16,7 @@ use crate::diagnostics::{CommandDepth, Health, Probes, Profiler, Readiness, Redi
 use crate::egress::Egress;
 use crate::http::{self, ServerLimits};
 use crate::model::Partitions;
+use crate::objects::Objects;
 use crate::store::{self, Store};
 use crate::telemetry::{self, Metrics, Telemetry};
 use crate::{diagnostics, routes, sweeper};
@@ -130,19 +131,24 @@ impl Node {
             store,
             auth: Auth::new(&settings, metrics.clone())?,
             egress: Egress::new(&settings.webhook)?,
+            objects: Objects::new(&settings.artifact_store, metrics.clone())?,
             metrics: metrics.clone(),
             log: telemetry.log.clone(),
         };
         let draining = CancellationToken::new();
         let app = App::new(Arc::new(settings), machinery, partitions, draining.clone());
         let readiness = Readiness::new(draining, &metrics);
-        let (asked, counted) = (app.clone(), app.clone());
+        let (asked, counted, objects) = (app.clone(), app.clone(), app.objects.clone());
         let health = Health::new(
             readiness.clone(),
             metrics.clone(),
             telemetry.exporting.clone(),
             move || redis_facts(asked.store.clone()),
-        );
+        )
+        .with_artifacts(move || {
+            let objects = objects.clone();
+            async move { objects.look().await.map_err(|failed| failed.to_string()) }
+        });
         let scraper = Scraper::new(metrics, move || depths(counted.clone()));
         Ok(Self {
             app,

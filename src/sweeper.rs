@@ -28,8 +28,8 @@ script! {
     /// Moves what is due on a partition.
     pub struct Sweep = "sweep", write, once_only {
         once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64, age_ms: u64, lost_ms: u64 }
-        each { guard_ms: u64, limit: u64, chance: f64 }
-    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<QueueName>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool }
+        each { guard_ms: u64, limit: u64, dooms: u64, chance: f64 }
+    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<QueueName>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool, doomed: Vec<String> }
 }
 
 /// How often a partition is swept, by whichever node.
@@ -107,6 +107,7 @@ async fn sweep_once(
         lost_ms: rules.lost_ms,
         guard_ms: u64::try_from(guard.as_millis()).expect("under a second"),
         limit: LIMIT,
+        dooms: app.deletions.room(),
         chance: rand::random(),
     };
     let swept = app.store.run(partition, sweep).await?;
@@ -119,6 +120,7 @@ async fn sweep_once(
     if swept.outbox || swept.aged {
         app.outbox.nudge(partition, swept.aged);
     }
+    app.delete_folders(&swept.doomed);
     if swept.ran {
         events::swept(app, swept.due, swept.expired.len(), swept.retired);
     }

@@ -37,4 +37,5 @@ return {
   bucket = ":k:", -- string [<digest>]: rate limit, theoretical arrival time; TTL until full
   labels = ":m", -- hash: command tag -> label number, label number -> spelling
   guard = ":g", -- string: a sweep of this partition ran just now; TTL
+  folders = ":w", -- zset: letter, <id>, name of a folder of artifacts -> when it is looked at next
 }

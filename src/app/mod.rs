@@ -1,5 +1,6 @@
 //! What a handler can reach. Cheap to clone; holds nothing that can be lost.
 
+pub mod artifacts;
 pub mod keys;
 pub(crate) mod labels;
 mod outbox;
@@ -20,9 +21,11 @@ use crate::auth::Auth;
 use crate::config::Settings;
 use crate::egress::Egress;
 use crate::model::{Command, Partition, Partitions, QueueName};
+use crate::objects::Objects;
 use crate::store::Store;
 use crate::telemetry::{LogControl, Metrics};
 
+pub use artifacts::{Deletions, NotStored, Submitter};
 pub use labels::Labels;
 pub use outbox::{Outbox, Todo};
 pub use rate_limit::{NotTaken, Scope};
@@ -44,6 +47,10 @@ pub struct Parts {
     pub auth: Auth,
     /// The way to receivers of webhooks.
     pub egress: Egress,
+    /// Where artifacts lie.
+    pub objects: Objects,
+    /// Turns at deleting artifacts.
+    pub deletions: Deletions,
     /// What is counted.
     pub metrics: Metrics,
     /// Where things live.
@@ -74,6 +81,8 @@ pub struct Machinery {
     pub auth: Auth,
     /// The way to receivers of webhooks.
     pub egress: Egress,
+    /// Where artifacts lie.
+    pub objects: Objects,
     /// What is counted.
     pub metrics: Metrics,
     /// What is written to the log.
@@ -88,7 +97,7 @@ impl App {
         partitions: Partitions,
         draining: CancellationToken,
     ) -> Self {
-        let Machinery { store, auth, egress, metrics, log } = machinery;
+        let Machinery { store, auth, egress, objects, metrics, log } = machinery;
         Self(Arc::new(Parts {
             labels: Labels::new(&settings.metrics, metrics.clone()),
             waiters: Waiters::new(metrics.clone()),
@@ -98,6 +107,8 @@ impl App {
             store,
             auth,
             egress,
+            objects,
+            deletions: Deletions::default(),
             metrics,
             partitions,
             log,

@@ -55,6 +55,7 @@ pub struct RedisFacts {
 }
 
 type Asked = Pin<Box<dyn Future<Output = Result<RedisFacts, String>> + Send>>;
+type Looked = Pin<Box<dyn Future<Output = Result<Duration, String>> + Send>>;
 
 /// Where the report gets its facts. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +64,7 @@ pub struct Health {
     metrics: Metrics,
     exporting: Exporting,
     redis: Arc<dyn Fn() -> Asked + Send + Sync>,
+    artifacts: Option<Arc<dyn Fn() -> Looked + Send + Sync>>,
     started: Instant,
 }
 
@@ -74,12 +76,25 @@ impl Health {
         R: Future<Output = Result<RedisFacts, String>> + Send + 'static,
     {
         let redis = Arc::new(move || Box::pin(redis()) as Asked);
-        Self { readiness, metrics, exporting, redis, started: Instant::now() }
+        Self { readiness, metrics, exporting, redis, artifacts: None, started: Instant::now() }
+    }
+
+    /// Adds the store of artifacts: how long a look at it took, or why it failed.
+    #[must_use]
+    pub fn with_artifacts<F, R>(mut self, artifacts: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Duration, String>> + Send + 'static,
+    {
+        self.artifacts = Some(Arc::new(move || Box::pin(artifacts()) as Looked));
+        self
     }
 
     /// Asks everything once.
     pub async fn report(&self) -> Report {
-        let redis = match timeout(PATIENCE, (self.redis)()).await {
+        let (redis, artifacts) =
+            tokio::join!(timeout(PATIENCE, (self.redis)()), self.look_at_artifacts());
+        let redis = match redis {
             Ok(Ok(facts)) => RedisCheck::of(&facts),
             Ok(Err(error)) => RedisCheck::failed(error),
             Err(_) => RedisCheck::failed("no answer within two seconds".to_owned()),
@@ -88,6 +103,7 @@ impl Health {
         let checks = Checks {
             redis,
             sweeper: SweeperCheck::of(self.metrics.sweep_last_success.get(), uptime),
+            artifacts,
             resources: ResourcesCheck::of(Resources::now()),
             telemetry: TelemetryCheck::of(&self.exporting),
         };
@@ -99,6 +115,12 @@ impl Health {
             draining: self.readiness.is_draining(),
             checks,
         }
+    }
+
+    async fn look_at_artifacts(&self) -> Option<ArtifactsCheck> {
+        let looked = timeout(PATIENCE, (self.artifacts.as_ref()?)()).await;
+        let late = || Err("no answer within two seconds".to_owned());
+        Some(ArtifactsCheck::of(looked.unwrap_or_else(|_| late())))
     }
 }
 
@@ -119,6 +141,8 @@ pub struct Report {
 struct Checks {
     redis: RedisCheck,
     sweeper: SweeperCheck,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifacts: Option<ArtifactsCheck>,
     resources: ResourcesCheck,
     telemetry: TelemetryCheck,
 }
@@ -128,6 +152,7 @@ impl Checks {
         self.redis
             .status
             .max(self.sweeper.status)
+            .max(self.artifacts.as_ref().map_or(Status::Healthy, |check| check.status))
             .max(self.resources.status)
             .max(self.telemetry.status)
     }
@@ -157,6 +182,7 @@ check!(RedisCheck {
     replicas: u64,
     replication_lag_seconds: u64,
 });
+check!(ArtifactsCheck { error: String, latency_ms: f64 });
 check!(SweeperCheck { last_success_seconds: f64 });
 check!(ResourcesCheck { memory_bytes: u64, memory_limit_bytes: u64, open_fds: u64, max_fds: u64 });
 check!(TelemetryCheck { exporting: bool });
@@ -172,7 +198,7 @@ impl RedisCheck {
         Self {
             status: if slow { Status::Degraded } else { Status::Healthy },
             error: slow.then(|| "slow".to_owned()),
-            latency_ms: Some((facts.latency.as_secs_f64() * 1e6).round() / 1e3),
+            latency_ms: Some(millis(facts.latency)),
             role: text("role"),
             connections_in_use: facts.connections.map(|[in_use, ..]| in_use),
             connections_idle: facts.connections.map(|[_, idle, _]| idle),
@@ -197,6 +223,24 @@ impl RedisCheck {
 /// `ip=…,port=…,state=online,offset=…,lag=1` → 1.
 fn lag(replica: &str) -> Option<u64> {
     replica.split(',').find_map(|part| part.trim().strip_prefix("lag="))?.parse().ok()
+}
+
+impl ArtifactsCheck {
+    /// Tasks go on without artifacts, so their store never makes the node worse than degraded.
+    fn of(looked: Result<Duration, String>) -> Self {
+        match looked {
+            Ok(latency) => {
+                let latency_ms = Some(millis(latency));
+                Self { status: Status::Healthy, error: None, latency_ms }
+            }
+            Err(error) => Self { status: Status::Degraded, error: Some(error), latency_ms: None },
+        }
+    }
+}
+
+/// Milliseconds to three places.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl SweeperCheck {

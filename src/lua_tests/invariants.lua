@@ -338,6 +338,17 @@ local function invariants(dlq_ms)
     end
   end
 
+  -- Artifacts.
+  for entry in pairs(zset(key.folders)) do
+    local letter = string.sub(entry, 1, 1)
+    check(letter == "u" or letter == "k" or letter == "x", entry, "is in no known state")
+    for _, other in ipairs({ "u", "k", "x" }) do
+      local twice = other ~= letter
+        and redis.call("ZSCORE", key.folders, other .. string.sub(entry, 2))
+      check(not twice, entry, "is in two states")
+    end
+  end
+
   table.sort(wrong)
   return { wrong }
 end

@@ -6,12 +6,14 @@
 //! - `promises`: what once broke elsewhere, one test each.
 //! - `model_test`: random sequences against a model in Rust; results and state agree.
 //! - `interleavings`: what two or three clients do, in every order.
+//! - `folders`: artifacts belong to a record, or somebody is told to delete them.
 //! - `one_slot`: every script on a Redis in cluster mode.
 //! - `mutations`: the tests above notice when a script is broken.
 //!
 //! After every step of a model or an interleaving, `invariants.lua` looks at the whole partition.
 
 mod dump;
+mod folders;
 mod interleavings;
 mod invariants;
 mod model_test;

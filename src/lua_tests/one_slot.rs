@@ -60,7 +60,10 @@ fn every_transition(world: &mut World) {
     world.nack(3, &by(1), 0, "smtp").unwrap();
     assert_eq!(world.claim(0, &[], "w", &[2, 3]).unwrap().tasks.len(), 2);
     world.store_part(1, "p");
-    world.submit(1, &by(2), 1, 7, "p").or_else(|_| world.submit(1, &by(3), 1, 7, "p")).unwrap();
+    let lease = if world.upload(1, &by(2), "f").unwrap().held { 2 } else { 3 };
+    assert!(world.upload(1, &by(lease), "g").unwrap().held);
+    world.submit_with(1, &by(lease), 1, 7, "p", "g").unwrap();
+    assert!(!world.discard(1, "g"));
     world.abandon(4, &by(3), false).or_else(|_| world.abandon(4, &by(2), false)).unwrap();
     world.pause(0, true).unwrap();
     world.advance(5_000);

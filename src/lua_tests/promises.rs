@@ -228,6 +228,7 @@ fn a_hundred_equal_submits_are_one_end() {
             error: "",
             parts: bytes::Bytes::new(),
             apart: "",
+            folder: "",
             span: "",
         };
         (0..10).filter(|_| db.one(submit()).unwrap().replayed).count()

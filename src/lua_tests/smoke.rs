@@ -124,6 +124,7 @@ pub async fn a_good_life(redis: &TestRedis) {
         error: "",
         parts: Bytes::new(),
         apart: "",
+        folder: "",
         span: "",
     };
     let first = world.store.run(HERE, submit.clone()).await.unwrap();
@@ -200,6 +201,7 @@ async fn sweep(world: &World) {
         lost_ms: 60_000,
         guard_ms: 0,
         limit: 64,
+        dooms: 0,
         chance: 0.1,
     };
     world.store.run(HERE, sweep).await.unwrap();

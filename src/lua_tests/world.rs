@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
+use crate::app::artifacts::{Begun, Discard, Upload};
 use crate::model::record::{self, BODY_HEAD, Hooks, NewBody};
 use crate::model::{Command, Partition, Partitions, Priority, QueueName, TaskId, TenantId};
 use crate::queues::dlq::{Back, Gone, Purge, Redrive};
@@ -32,6 +33,8 @@ pub const MAX_ATTEMPTS: u16 = 5;
 pub const RETENTION_S: u32 = 60;
 pub const DLQ_MS: u64 = 600_000;
 pub const HOLD_MS: u64 = 120_000;
+/// How long artifacts that are stored wait for their submit.
+pub const UPLOAD_MS: u64 = 20_000;
 /// Most of each kind that one sweep moves.
 pub const SWEEP_LIMIT: u64 = 64;
 pub const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -304,6 +307,19 @@ impl World {
         verdict: u64,
         apart: &str,
     ) -> Result<Submitted, Error> {
+        self.submit_with(n, by, kind, verdict, apart, "")
+    }
+
+    /// As `submit`, with artifacts in a folder.
+    pub fn submit_with(
+        &mut self,
+        n: u64,
+        by: &By,
+        kind: u8,
+        verdict: u64,
+        apart: &str,
+        folder: &str,
+    ) -> Result<Submitted, Error> {
         self.db.one(Submit {
             hold_ms: HOLD_MS,
             id: &id(n),
@@ -315,8 +331,28 @@ impl World {
             error: if kind == 2 { "no ink" } else { "" },
             parts: record::Terminal::pack_parts(None, None).into(),
             apart,
+            folder,
             span: "",
         })
+    }
+
+    /// What a node does before it stores artifacts.
+    pub fn upload(&mut self, n: u64, by: &By, folder: &str) -> Result<Begun, Error> {
+        self.db.one(Upload {
+            within_ms: UPLOAD_MS,
+            id: &id(n),
+            tenant: &NAMES.tenants[by.tenant],
+            worker: by.worker,
+            token: &by.token,
+            folder,
+            span: "",
+        })
+    }
+
+    /// What a node does behind the deletion of a folder; whether it was written down.
+    pub fn discard(&mut self, n: u64, folder: &str) -> bool {
+        let folder = format!("{}{folder}", id(n).short());
+        self.db.one(Discard { folder: &folder }).unwrap().gone == 1
     }
 
     /// What a node does before it submits a large result.
@@ -413,6 +449,7 @@ pub fn sweep_of(limit: u64) -> Sweep {
         lost_ms: DLQ_MS,
         guard_ms: 0,
         limit,
+        dooms: limit,
         chance: 0.5,
     }
 }

@@ -271,13 +271,16 @@ pub(super) fn submitted(
     submitted: &Submitted,
     terminal: &Terminal,
     worker: &str,
+    artifacts: usize,
 ) {
     let Some(body) = head(&submitted.head) else { return };
     let before = submitted.trace.as_deref().or(body.trace_parent.as_deref());
     let span = step.span(&body, before);
     by_worker(&span, id, &body, worker);
     let status = if terminal.end == End::Completed { "COMPLETED" } else { "FAILED" };
-    span.set("codeq.submit.status", status).set("codeq.attempt", i64::from(terminal.attempts));
+    span.set("codeq.submit.status", status)
+        .set("codeq.attempt", i64::from(terminal.attempts))
+        .set("codeq.artifact_count", i64::try_from(artifacts).unwrap_or(i64::MAX));
     ended(app, id, &body, terminal.end);
     count_end(app, &body, terminal);
     let total_duration_ms = terminal.completed.ms() - body.created.ms();

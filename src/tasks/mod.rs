@@ -1,6 +1,7 @@
 //! Calls on tasks, one file each.
 
 pub mod abandon;
+mod artifacts;
 pub mod cancel;
 pub mod claim;
 pub mod create;

@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::app::{App, keys};
+use crate::app::{App, Submitter, keys};
 use crate::http::{
     self, Error, ItemError, LeaseTokenHeader, Missing, Object, RequestBody, TaskPath, Worker,
     params, responses, scope,
 };
 use crate::model::record::{self, End, ResultText, Terminal};
-use crate::model::{LeaseToken, ResultRecord, TaskId, TenantId};
-use crate::script;
+use crate::model::{LeaseToken, Refusal, ResultRecord, TaskId, TenantId};
 use crate::telemetry::trace::Step;
+use crate::{script, store};
 
+use super::artifacts::{Artifact, Artifacts};
 use super::{cut, events, state};
 
 /// A verdict.
@@ -51,24 +52,6 @@ pub struct Request {
 enum Verdicts {
     Completed,
     Failed,
-}
-
-/// Something a worker stored.
-#[derive(Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Artifact {
-    /// 1..255 bytes, no `/`, `\` or control character, not `.` or `..`.
-    name: String,
-    /// Where it is.
-    #[serde(default)]
-    url: Option<String>,
-    /// Its bytes; this version stores none, so it is refused.
-    #[serde(default, skip_serializing)]
-    content_base64: Option<String>,
-    /// Their type.
-    #[serde(default, skip_serializing)]
-    #[expect(dead_code, reason = "part of the request's form")]
-    content_type: Option<String>,
 }
 
 /// Several verdicts: an object with `results`, or a bare array.
@@ -122,17 +105,13 @@ script! {
         once { hold_ms: u64 }
         each {
             id: &'a TaskId, tenant: &'a TenantId, worker: &'a str, token: &'a str, kind: u8,
-            digest: &'a str, error: &'a str, parts: Bytes, apart: &'a str, span: &'a str,
+            digest: &'a str, error: &'a str, parts: Bytes, apart: &'a str, folder: &'a str, span: &'a str,
         }
     } -> Submitted { replayed: bool, record: Bytes, head: Bytes, awaited: bool, trace: Option<String> }
 }
 
 /// Most verdicts of one batch.
 const MAX_BATCH: usize = 100;
-/// Most artifacts of one verdict.
-const MAX_ARTIFACTS: usize = 100;
-/// Longest name of an artifact, in bytes.
-const MAX_NAME: usize = 255;
 /// Results up to this size stand in the record, larger ones in a key of their own.
 const INSIDE: usize = 4096;
 /// How long a result lives that no submit claimed.
@@ -143,7 +122,7 @@ struct Verdict {
     end: End,
     result: Option<Bytes>,
     error: String,
-    artifacts: Option<Vec<u8>>,
+    artifacts: Artifacts,
     token: String,
 }
 
@@ -240,12 +219,11 @@ impl Verdict {
             End::Failed if error.trim().is_empty() => return Err(Error::ErrorRequired),
             _ => {}
         }
-        let artifacts = ask.artifacts.filter(|artifacts| !artifacts.is_empty());
         Ok(Self {
             end,
             result: result.map(|json| Bytes::copy_from_slice(json.get().as_bytes())),
             error: cut(&error).to_owned(),
-            artifacts: artifacts.map(links).transpose()?,
+            artifacts: Artifacts::check(ask.artifacts)?,
             token: ask.lease_token.unwrap_or_default(),
         })
     }
@@ -257,35 +235,6 @@ impl Verdict {
     }
 }
 
-/// The artifacts as the record keeps them.
-fn links(artifacts: Vec<Object<Artifact>>) -> http::Result<Vec<u8>> {
-    let artifacts: Vec<_> = artifacts.into_iter().map(|Object(artifact)| artifact).collect();
-    let wrong = |at: usize, what: &str| {
-        Err(Error::InvalidRequestBody(format!("artifacts[{at}].{what}").into()))
-    };
-    if artifacts.len() > MAX_ARTIFACTS {
-        return Err(Error::InvalidRequestBody("artifacts: at most 100".into()));
-    }
-    for (at, artifact) in artifacts.iter().enumerate() {
-        let name = artifact.name.as_str();
-        if name.is_empty() || name.len() > MAX_NAME {
-            return wrong(at, "name: 1 to 255 bytes");
-        }
-        if matches!(name, "." | "..")
-            || name.chars().any(|c| matches!(c, '/' | '\\') || c.is_control())
-        {
-            return wrong(at, "name: no path, no control character");
-        }
-        if artifact.content_base64.is_some() {
-            return wrong(at, "contentBase64: this broker stores no artifacts yet, give a url");
-        }
-        if artifact.url.as_deref().is_none_or(str::is_empty) {
-            return wrong(at, "url: needed");
-        }
-    }
-    Ok(serde_json::to_vec(&artifacts).expect("strings are JSON"))
-}
-
 async fn store(
     app: &App,
     worker: &Worker<scope::Result>,
@@ -293,9 +242,16 @@ async fn store(
     verdict: Verdict,
 ) -> http::Result<(ResultRecord, bool)> {
     let digest = verdict.digest();
-    let (result, apart) = place_result(app, id, verdict.result).await?;
-    let parts = Terminal::pack_parts(result.as_ref(), verdict.artifacts.as_deref());
     let step = events::Drawn::of(Step::SubmitResult);
+    let by = Submitter {
+        tenant: &worker.tenant,
+        worker: &worker.subject,
+        token: &verdict.token,
+        span: step.offered(),
+    };
+    let artifacts = verdict.artifacts.store(app, *id, by).await?;
+    let (result, apart) = place_result(app, id, verdict.result).await?;
+    let parts = Terminal::pack_parts(result.as_ref(), artifacts.record.as_deref());
     let submitted = app
         .store
         .run(
@@ -311,19 +267,43 @@ async fn store(
                 error: &verdict.error,
                 parts: parts.into(),
                 apart: &apart,
+                folder: &artifacts.folder(),
                 span: step.offered(),
             },
         )
-        .await
-        .map_err(|error| Error::from(error).not_found_as(Missing::Task))?;
+        .await;
+    let count = artifacts.count;
+    let submitted = match submitted {
+        Ok(submitted) => {
+            if submitted.replayed {
+                artifacts.are_not_wanted(app);
+            }
+            submitted
+        }
+        Err(error) => {
+            // Of any other error it is not known whether a record names them: a sweep finds out.
+            if let store::Error::Refused(_) = error {
+                artifacts.are_not_wanted(app);
+            }
+            return Err(refused(error));
+        }
+    };
     let terminal = Terminal::read(&submitted.record).map_err(state::unreadable)?;
     if !submitted.replayed {
-        events::submitted(app, &step, id, &submitted, &terminal, &worker.subject);
+        events::submitted(app, &step, id, &submitted, &terminal, &worker.subject, count);
     }
     if submitted.awaited {
         app.announce_done(id);
     }
     Ok((state::result_record(app, *id, &terminal).await?, submitted.replayed))
+}
+
+fn refused(error: store::Error) -> Error {
+    match error {
+        // What was stored beside the call waited too long for it: the worker may submit again.
+        store::Error::Refused(Refusal::PartLost) => Error::StoreUnavailable,
+        other => Error::from(other).not_found_as(Missing::Task),
+    }
 }
 
 /// Puts a large result beside the call, under a name of its own: a refused submit must not touch the

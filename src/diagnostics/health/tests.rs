@@ -127,3 +127,22 @@ async fn a_draining_node_is_out_whatever_else_it_is() {
     assert_eq!((status, &report["draining"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(true)));
     assert_eq!(report["status"], "healthy");
 }
+
+#[tokio::test]
+async fn a_lost_artifact_store_degrades_the_node_and_no_more() {
+    let node = node(Ok(facts()));
+    for (looked, status) in [
+        (Ok(Duration::from_millis(12)), json!({"status": "healthy", "latency_ms": 12.0})),
+        (Err("no connection".to_owned()), json!({"status": "degraded", "error": "no connection"})),
+    ] {
+        let worst = status["status"].clone();
+        let health =
+            Health::new(node.readiness.clone(), node.metrics.clone(), Exporting::default(), || {
+                std::future::ready(Ok(facts()))
+            });
+        let health = health.with_artifacts(move || std::future::ready(looked.clone()));
+        let report = serde_json::to_value(health.report().await).unwrap();
+        assert_eq!(report["checks"]["artifacts"], status);
+        assert_eq!(report["status"], worst);
+    }
+}

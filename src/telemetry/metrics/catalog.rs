@@ -60,6 +60,8 @@ const TOLD: &[f64] = &[
 const ATTEMPT: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 /// Attempts.
 const TRIES: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 12.0];
+/// One operation on an artifact's object, in seconds.
+const OBJECTS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 families! {
     /// Tasks accepted, once each. A replayed idempotency key does not count.
@@ -118,6 +120,13 @@ families! {
     sweep_moved: By<Swept, IntCounter> = "codeq_sweep_moved_total" ["kind"];
     /// When this node's last complete sweep ended, in Unix seconds; 0 before the first.
     sweep_last_success: SetGauge = "codeq_sweep_last_success_timestamp_seconds" [];
+
+    /// Operations on objects in the artifact store; get is the look of `/health`.
+    artifact_operations: By<ArtifactResult, IntCounter> = "codeq_artifact_operations_total" ["operation", "result"];
+    /// Bytes of artifacts stored and deleted.
+    artifact_bytes: By<ArtifactOperation, IntCounter> = "codeq_artifact_bytes_total" ["operation"];
+    /// Time of one operation on one object in the artifact store.
+    artifact_duration: By<ArtifactOperation, Histogram> = "codeq_artifact_duration_seconds" ["operation"] OBJECTS;
 
     /// Batches of spans handed to the collector.
     otel_exports: By<Export, IntCounter> = "codeq_otel_export_total" ["outcome"];

@@ -161,6 +161,23 @@ labels! {
         Retention => "retention",
     }
 
+    /// What is done with an artifact's object.
+    ArtifactOperation {
+        Put => "put",
+        Get => "get",
+        Delete => "delete",
+    }
+
+    /// The same and how it ended: labels `operation`, `result`.
+    ArtifactResult {
+        PutOk => "put" "ok",
+        PutError => "put" "error",
+        GetOk => "get" "ok",
+        GetError => "get" "error",
+        DeleteOk => "delete" "ok",
+        DeleteError => "delete" "error",
+    }
+
     /// The level of a log line.
     LogLevel {
         Error => "error",

@@ -92,6 +92,8 @@ pub enum Step {
     Cancel,
     /// Out of the dead letters again.
     Redrive,
+    /// Artifacts of a result are stored.
+    StoreArtifacts,
 }
 
 impl Step {
@@ -108,6 +110,7 @@ impl Step {
             Self::DeadLetter => "codeq.task.dead_letter",
             Self::Cancel => "codeq.task.cancel",
             Self::Redrive => "codeq.task.redrive",
+            Self::StoreArtifacts => "codeq.artifacts.store",
         }
     }
 
@@ -115,6 +118,7 @@ impl Step {
         match self {
             Self::Create => "producer",
             Self::Claim => "consumer",
+            Self::StoreArtifacts => "client",
             _ => "internal",
         }
     }
@@ -125,6 +129,14 @@ impl Step {
             return StepSpan(Span::none());
         }
         self.start(Context::current(), None, None)
+    }
+
+    /// Opens the span as a child of another step's context, without a link to the request.
+    pub fn below(self, context: Option<&str>) -> StepSpan {
+        if !is_on() {
+            return StepSpan(Span::none());
+        }
+        self.start(parent(context, None), None, None)
     }
 
     /// Opens the span as a child of the context stored with the task, a root when there is none,
