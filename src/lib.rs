@@ -1,7 +1,8 @@
 //! codeq: a task broker over HTTP in front of Redis. This file is the map.
 //!
 //! A call comes in at [`routes`], is decided in one file of its own ([`tasks`], [`queues`],
-//! [`topics`]), happens in one script of `lua/`, and leaves its traces through `tasks::events`.
+//! [`topics`], [`subscriptions`]), happens in one script of `lua/`, and leaves its traces through
+//! `tasks::events`.
 //!
 //! Arrows point down: `cli` → `node, routes` → operations → `http` → `app` →
 //! `store, auth, egress, objects` → `config, telemetry` → `model`. A test reads the `use crate::`
@@ -22,6 +23,7 @@ pub mod objects;
 pub mod queues;
 pub mod routes;
 pub mod store;
+pub mod subscriptions;
 pub mod sweeper;
 pub mod tasks;
 pub mod telemetry;

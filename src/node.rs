@@ -276,13 +276,13 @@ async fn depths(app: App) -> Result<Vec<CommandDepth>, store::Error> {
     let counted = app.labels.depths(&app.store, &app.partitions).await?;
     Ok(counted
         .into_iter()
-        .map(|(label, [ready, delayed, in_progress, dlq])| CommandDepth {
+        .map(|(label, [ready, delayed, in_progress, dlq, subscriptions])| CommandDepth {
             label,
             ready,
             delayed,
             in_progress,
             dlq,
-            subscriptions: 0,
+            subscriptions,
         })
         .collect())
 }

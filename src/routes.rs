@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::diagnostics::{self, Probes};
 use crate::http;
-use crate::{queues, tasks, topics};
+use crate::{queues, subscriptions, tasks, topics};
 
 /// The whole service, ready to be served.
 pub fn router(app: App, probes: Probes) -> Router {
@@ -41,6 +41,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(tasks::nack::nack))
         .routes(routes!(tasks::submit::submit, tasks::read::result))
         .routes(routes!(tasks::submit::submit_batch))
+        .routes(routes!(subscriptions::upsert::subscribe))
+        .routes(routes!(subscriptions::heartbeat::heartbeat_subscription))
         .routes(routes!(tasks::read::read))
         .routes(routes!(tasks::timeline::timeline))
         .routes(routes!(tasks::cancel::cancel))

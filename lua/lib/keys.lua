@@ -36,6 +36,12 @@ return {
   policy = ":u:", -- string [<queue>]: the topic's policy
   bucket = ":k:", -- string [<digest>]: rate limit, theoretical arrival time; TTL until full
   labels = ":m", -- hash: command tag -> label number, label number -> spelling
+  subscription = ":sb:", -- hash [<id>]: who is told, how often, until when
+  subscribed = ":sbt:", -- zset [<tenant>]: subscription -> when it ends
+  subscriptions = ":sbx", -- zset: subscription -> when it ends
+  labelled = ":sbl:", -- zset [<label>]: subscription -> when it ends
+  nudges = ":sbn:", -- zset [<queue>:<mode and group>]: subscription -> when it may be told next
+  groups = ":sbg:", -- zset [<queue>]: group -> when one of it may be told next
   guard = ":g", -- string: a sweep of this partition ran just now; TTL
   folders = ":w", -- zset: letter, <id>, name of a folder of artifacts -> when it is looked at next
 }

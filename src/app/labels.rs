@@ -25,7 +25,7 @@ script! {
 }
 
 script! {
-    /// Counts tasks by label.
+    /// Counts tasks and subscriptions by label.
     pub struct Depths = "depths", read, repeatable {
         once {}
         each { labels: u16 }
@@ -117,6 +117,18 @@ impl Labels {
         Ok(labelled.label)
     }
 
+    /// The label number of a command if somebody gave it one, else that of all others.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn known(&self, store: &Store, command: &Command) -> Result<u16, store::Error> {
+        if let Some(number) = self.read().by_command.get(command.as_str()) {
+            return Ok(*number);
+        }
+        let label = Label { command: &command.tag(), spelling: "", cap: 0 };
+        Ok(store.run(HOME, label).await?.label)
+    }
+
     /// The handles of a label that is known here already.
     pub fn metrics(&self, number: u16) -> Option<Arc<CommandMetrics>> {
         self.read().by_number.get(usize::from(number)).map(|(_, metrics)| metrics.clone())
@@ -157,7 +169,8 @@ impl Labels {
         Ok(self.read().by_number.iter().map(|(spelling, _)| spelling.clone()).collect())
     }
 
-    /// How many tasks of each label are ready, delayed, in progress and dead. One call per partition.
+    /// How many tasks of each label are ready, delayed, in progress and dead, and how many
+    /// subscriptions it has. One call per partition.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -165,15 +178,15 @@ impl Labels {
         &self,
         store: &Store,
         partitions: &Partitions,
-    ) -> Result<Vec<(String, [u64; 4])>, store::Error> {
+    ) -> Result<Vec<(String, [u64; 5])>, store::Error> {
         let spellings = self.all(store).await?;
         let labels = u16::try_from(spellings.len() - 1).unwrap_or(u16::MAX);
         let counted = partitions.all().map(|partition| store.run(partition, Depths { labels }));
-        let mut sums: Vec<_> = spellings.into_iter().map(|spelling| (spelling, [0; 4])).collect();
+        let mut sums: Vec<_> = spellings.into_iter().map(|spelling| (spelling, [0; 5])).collect();
         for of_partition in futures_util::future::try_join_all(counted).await? {
             for (at, number) in of_partition.numbers.into_iter().enumerate() {
-                if let Some((_, sum)) = sums.get_mut(at / 4) {
-                    sum[at % 4] += number;
+                if let Some((_, sum)) = sums.get_mut(at / 5) {
+                    sum[at % 5] += number;
                 }
             }
         }

@@ -3,6 +3,7 @@
 pub mod artifacts;
 pub mod keys;
 pub(crate) mod labels;
+mod nudges;
 mod outbox;
 pub(crate) mod rate_limit;
 mod result_waiters;
@@ -27,6 +28,7 @@ use crate::telemetry::{LogControl, Metrics};
 
 pub use artifacts::{Deletions, NotStored, Submitter};
 pub use labels::Labels;
+pub use nudges::{Cause, Nudges};
 pub use outbox::{Outbox, Todo};
 pub use rate_limit::{NotTaken, Scope};
 pub use result_waiters::{Awaiting, ResultWaiters};
@@ -63,6 +65,8 @@ pub struct Parts {
     pub results: ResultWaiters,
     /// What this node knows of deliveries that are due.
     pub outbox: Outbox,
+    /// Queues that became ready, for those who tell subscribers.
+    pub nudges: Nudges,
     /// What is written to the log.
     pub log: LogControl,
     /// Whether the store was looked at and may be used.
@@ -103,6 +107,7 @@ impl App {
             waiters: Waiters::new(metrics.clone()),
             results: ResultWaiters::new(metrics.clone()),
             outbox: Outbox::default(),
+            nudges: Nudges::default(),
             settings,
             store,
             auth,

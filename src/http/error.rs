@@ -322,6 +322,8 @@ impl From<Refusal> for Error {
             Refusal::LeaseLost => Self::LeaseLost,
             Refusal::NotOwner => Self::NotOwner,
             Refusal::NotCancellable => Self::NotCancellable,
+            // The call knows what there are too many of, and says so.
+            Refusal::TooMany => Self::InvalidBody("there are too many already".into()),
             // Written by a newer node during an upgrade: another node can answer.
             Refusal::UnknownVersion => Self::StoreUnavailable,
         }

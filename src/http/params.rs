@@ -29,6 +29,15 @@ pub struct Id {
     pub id: String,
 }
 
+/// Which subscription.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct SubscriptionId {
+    /// As it was answered when it was made.
+    #[param(pattern = "^[-_0-9A-Za-z]{20}$")]
+    pub id: String,
+}
+
 /// Which queue.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]

@@ -31,6 +31,19 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
     }
 }
 
+/// The `{id}` of a path that names a subscription. As with [`TaskPath`], nothing is refused here;
+/// `None` is text that is no UTF-8.
+#[derive(Clone, Debug)]
+pub struct SubscriptionPath(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for SubscriptionPath {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        Ok(Self(parameter(parts, state, "id").await))
+    }
+}
+
 /// The `{command}` of a path. Refused with `400` `invalid command`.
 #[derive(Clone, Debug)]
 pub struct CommandPath(pub Command);

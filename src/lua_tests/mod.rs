@@ -4,6 +4,7 @@
 //! - `transitions`: the whole database after each step, so that leftovers cannot hide.
 //! - `refusals`: each word of each `FAILS` line, and that it changes nothing.
 //! - `promises`: what once broke elsewhere, one test each.
+//! - `subscriptions`: who is told that a queue has work.
 //! - `model_test`: random sequences against a model in Rust; results and state agree.
 //! - `interleavings`: what two or three clients do, in every order.
 //! - `folders`: artifacts belong to a record, or somebody is told to delete them.
@@ -23,6 +24,7 @@ mod promises;
 mod reference;
 mod refusals;
 mod smoke;
+mod subscriptions;
 mod transitions;
 mod view;
 mod world;

@@ -12,6 +12,10 @@ use crate::model::delivery::Delivery;
 use crate::queues::list::List;
 use crate::queues::stats::{Queues, Stats, TenantNames};
 use crate::store::testing::TestRedis;
+use crate::subscriptions::expire::Expire;
+use crate::subscriptions::heartbeat::Extend;
+use crate::subscriptions::notify::{IsSubscribed, Pick, QueueReady};
+use crate::subscriptions::upsert::Subscribe;
 use crate::tasks::read::Await;
 use crate::tasks::state::Read;
 use crate::tasks::timeline::ReadTimeline;
@@ -87,9 +91,28 @@ fn every_look(world: &mut World) {
     assert_eq!(db.one(Peek { queue: queue.as_str(), tenant: "" }).unwrap().ready, 1);
     assert_eq!(db.one(Queues { tenant: tenant.tag(), cursor: "0" }).unwrap().commands.len(), 2);
     assert_eq!(db.one(TenantNames { cursor: "0" }).unwrap().names.len(), 2);
-    assert_eq!(db.one(Depths { labels: 2 }).unwrap().numbers.len(), 12);
+    assert_eq!(db.one(Depths { labels: 2 }).unwrap().numbers.len(), 15);
     assert_eq!(db.one(Label { command: "a", spelling: "A", cap: 9 }).unwrap().label, 1);
     assert_eq!(db.one(ReadLabels { from: 1, most: 9 }).unwrap().spellings, ["A"]);
+    let (one, tag) = ("subscription-0000001", tenant.tag());
+    let subscribe = Subscribe {
+        id: one,
+        tenant: tenant.as_str(),
+        url: "https://x.example/",
+        mode: "g",
+        group: "blue--------",
+        interval_ms: 5_000,
+        queues: queue.as_str(),
+        labels: "1",
+        ttl_ms: 60_000,
+        most: 1,
+    };
+    assert!(db.one(subscribe).unwrap().created);
+    assert!(db.one(IsSubscribed { tenant: tag, queue: queue.as_str() }).unwrap().any);
+    assert_eq!(db.one(QueueReady { queue }).unwrap().ready, 1);
+    assert!(db.one(Extend { id: one, tenant, ttl_ms: 60_000 }).unwrap().ends_ms > 0);
+    assert_eq!(db.one(Pick { queue, mode: "g", at_ms: 0, limit: 9 }).unwrap().told.len(), 1);
+    assert_eq!(db.one(Expire { limit: 9 }).unwrap().gone.len(), 0);
     let put = PutPolicy { queue, max: 1, retention_s: 1, text: "{}" };
     assert!(db.one(put).unwrap().created);
     assert!(db.one(DeletePolicy { queue }).unwrap().deleted);

@@ -6,6 +6,8 @@ use super::world::{By, NAMES, New, World, by, id, token};
 use crate::model::Refusal;
 use crate::store::Error;
 use crate::store::direct::source;
+use crate::subscriptions::heartbeat::Extend;
+use crate::subscriptions::upsert::Subscribe;
 use crate::tasks::timeline::ReadTimeline;
 use crate::topics::policy::PutPolicy;
 
@@ -65,6 +67,28 @@ fn newer_attempts(world: &mut World) {
 /// A later version of the broker wrote the queue's policy.
 fn newer_policy(world: &mut World) {
     world.on_key::<()>("SET", &format!(":u:{}", NAMES.queues[0].as_str()), &[b"\x02"]);
+}
+
+const SUBSCRIPTIONS: [&str; 2] = ["subscription-0000000", "subscription-0000001"];
+
+/// The `n`-th subscription of the first tenant, which may have `most`.
+fn subscription(n: usize, most: usize) -> Subscribe<'static> {
+    Subscribe {
+        id: SUBSCRIPTIONS[n],
+        tenant: NAMES.tenants[0].as_str(),
+        url: "https://x.example/",
+        mode: "f",
+        group: "",
+        interval_ms: 5_000,
+        queues: NAMES.queues[0].as_str(),
+        labels: "1",
+        ttl_ms: 60_000,
+        most,
+    }
+}
+
+fn subscribed(world: &mut World) {
+    world.db.one(subscription(0, 1)).unwrap();
 }
 
 fn thief() -> By {
@@ -133,6 +157,11 @@ fn cases() -> Vec<Case> {
         case("cancel", "NOT_FOUND", orphan, |w| w.cancel(1, 0).map(drop)),
         case("heartbeat", "NOT_FOUND", orphan, |w| w.heartbeat(1, &by(1)).map(drop)),
         case("timeline", "UNKNOWN_VERSION", newer_body, timeline),
+        case("subscribe", "TOO_MANY", subscribed, |w| w.db.one(subscription(1, 1)).map(drop)),
+        case("subscription_extend", "NOT_FOUND", subscribed, |w| {
+            let tenant = &NAMES.tenants[1];
+            w.db.one(Extend { id: SUBSCRIPTIONS[0], tenant, ttl_ms: 60_000 }).map(drop)
+        }),
         case("policy_put", "UNKNOWN_VERSION", newer_policy, |w| {
             let queue = &NAMES.queues[0];
             w.db.one(PutPolicy { queue, max: 1, retention_s: 1, text: "{}" }).map(drop)

@@ -19,6 +19,9 @@ pub enum Refusal {
     /// A record beside the script (a large payload or result) was not there any more.
     #[error("a stored part is gone")]
     PartLost,
+    /// The tenant has as many of these as it may have.
+    #[error("too many")]
+    TooMany,
     /// A record was written by a newer version; it is left as it is.
     #[error("record of an unknown version")]
     UnknownVersion,
@@ -33,6 +36,7 @@ impl Refusal {
         ("NOT_OWNER", Self::NotOwner),
         ("NOT_CANCELLABLE", Self::NotCancellable),
         ("PART_LOST", Self::PartLost),
+        ("TOO_MANY", Self::TooMany),
         ("UNKNOWN_VERSION", Self::UnknownVersion),
     ];
 

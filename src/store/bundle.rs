@@ -21,8 +21,24 @@ macro_rules! modules {
 
 /// Every file of `lua/lib`, by the name under which scripts require it.
 const MODULES: &[(&str, &str)] = modules![
-    "call", "clock", "count", "dead", "delivery", "finish", "history", "keys", "lease", "lost",
-    "number", "outbox", "place", "ready", "retry", "task", "tomb",
+    "call",
+    "clock",
+    "count",
+    "dead",
+    "delivery",
+    "finish",
+    "history",
+    "keys",
+    "lease",
+    "lost",
+    "number",
+    "outbox",
+    "place",
+    "ready",
+    "retry",
+    "subscription",
+    "task",
+    "tomb",
 ];
 
 /// The module whose fields are written into the text.
