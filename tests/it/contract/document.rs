@@ -17,6 +17,8 @@ const CALLS: &str = "
     POST /v1/codeq/tasks/{id}/nack
     POST /v1/codeq/tasks/{id}/result
     POST /v1/codeq/tasks/batch/results
+    POST /v1/codeq/workers/subscriptions
+    POST /v1/codeq/workers/subscriptions/{id}/heartbeat
     GET /v1/codeq/tasks/{id}
     GET /v1/codeq/tasks/{id}/result
     GET /v1/codeq/tasks/{id}/timeline
