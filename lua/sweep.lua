@@ -16,7 +16,8 @@
 -- GIVES ran        0: another sweep ran just now
 -- GIVES more       1: there is more to do at once
 -- GIVES due        how many delayed tasks became ready
--- GIVES woken      queues whose ready list was empty
+-- GIVES woken      queues whose ready list was empty, each with head and trace context of the task
+--                  that came first
 -- GIVES expired    for each ended lease: id, head, "delayed" or "dead", delay, attempt, claimed,
 --                  worker, terminal record, awaited, trace context
 -- GIVES retired    dead tasks that went
@@ -57,7 +58,8 @@ local function wake_due(limit, woken)
       count.add(found.queue, found.label, "d", -1)
       moved = moved + 1
       if ready.push(id, found) == 1 then
-        woken[#woken + 1] = found.queue
+        local kept = lease.kept(id)
+        woken[#woken + 1] = { found.queue, found.raw, kept and kept.trace or "" }
       end
     elseif refusal == "NOT_FOUND" then
       redis.call("ZREM", key.delayed, id)

@@ -19,7 +19,7 @@ use crate::model::Partitions;
 use crate::objects::Objects;
 use crate::store::{self, Store};
 use crate::telemetry::{self, Metrics, Telemetry};
-use crate::{diagnostics, routes, sweeper};
+use crate::{diagnostics, routes, subscriptions, sweeper};
 
 /// Runs a node until SIGTERM or SIGINT, and stops it in order. A second signal ends it at once.
 ///
@@ -179,6 +179,15 @@ impl Node {
             let stopped = token.clone();
             tracker.spawn(supervise("sweeper", token.clone(), move || {
                 sweeper::run(swept.clone(), stopped.clone())
+            }));
+            let (nudging, expiring) = (opened.clone(), opened.clone());
+            let stopped = token.clone();
+            tracker.spawn(supervise("nudges", token.clone(), move || {
+                subscriptions::notify::run(nudging.clone(), stopped.clone())
+            }));
+            let stopped = token.clone();
+            tracker.spawn(supervise("subscriptions", token.clone(), move || {
+                subscriptions::expire::run(expiring.clone(), stopped.clone())
             }));
             let stopped = token.clone();
             tracker

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, Cause};
 use crate::model::record::{Body, Terminal};
 use crate::model::{Partition, QueueName, TaskId};
 use crate::store;
@@ -29,7 +29,7 @@ script! {
     pub struct Sweep = "sweep", write, once_only {
         once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64, age_ms: u64, lost_ms: u64 }
         each { guard_ms: u64, limit: u64, dooms: u64, chance: f64 }
-    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<QueueName>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool, doomed: Vec<String> }
+    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<(QueueName, Bytes, Option<String>)>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool, doomed: Vec<String> }
 }
 
 /// How often a partition is swept, by whichever node.
@@ -111,8 +111,11 @@ async fn sweep_once(
         chance: rand::random(),
     };
     let swept = app.store.run(partition, sweep).await?;
-    for queue in &swept.woken {
-        app.announce_ready(partition, queue);
+    for (queue, head, latest) in &swept.woken {
+        app.announce_ready(partition, queue, || {
+            let body = Body::read_head(head).ok();
+            body.map(|body| Cause::of(body, latest.clone())).unwrap_or_default()
+        });
     }
     for expired in &swept.expired {
         tell(app, expired);

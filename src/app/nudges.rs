@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::QueueName;
+use crate::model::record::Body;
 
 /// Most queues that wait to be told of. What comes beyond is dropped: a nudge is advice, and whoever
 /// relies on it polls now and then.
@@ -27,6 +28,14 @@ pub struct Cause {
     pub trace_state: Option<String>,
     /// Its `baggage`.
     pub baggage: Option<String>,
+}
+
+impl Cause {
+    /// The task with this body; `latest` is its trace context if a step after its creation set one.
+    pub fn of(body: Body, latest: Option<String>) -> Self {
+        let Body { trace_parent, trace_state, baggage, .. } = body;
+        Self { trace_parent: latest.or(trace_parent), trace_state, baggage }
+    }
 }
 
 /// The hand-off, one for a node.

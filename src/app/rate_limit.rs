@@ -46,6 +46,8 @@ pub enum Scope {
     Claim,
     /// `admin` `cleanup`.
     Cleanup,
+    /// `webhook` `queue_ready`.
+    QueueReady,
 }
 
 impl Scope {
@@ -54,6 +56,7 @@ impl Scope {
             Self::CreateTask => ("producer", "create_task", Hit::ProducerCreateTask),
             Self::Claim => ("worker", "claim", Hit::WorkerClaim),
             Self::Cleanup => ("admin", "cleanup", Hit::AdminCleanup),
+            Self::QueueReady => ("webhook", "queue_ready", Hit::WebhookQueueReady),
         }
     }
 
@@ -63,6 +66,7 @@ impl Scope {
             Self::CreateTask => limits.producer.as_ref(),
             Self::Claim => limits.worker.as_ref(),
             Self::Cleanup => limits.admin.as_ref(),
+            Self::QueueReady => limits.webhook.as_ref(),
         }
     }
 }
@@ -80,9 +84,28 @@ impl App {
         tenant: &TenantId,
         cost: usize,
     ) -> Result<(), NotTaken> {
+        self.take_of(scope, tenant, Some(&who.subject), cost).await
+    }
+
+    /// Takes one from a tenant's bucket for deliveries, if the operator set one.
+    ///
+    /// # Errors
+    /// As [`App::take`].
+    pub async fn take_for_webhook(&self, scope: Scope, tenant: &TenantId) -> Result<(), NotTaken> {
+        self.take_of(scope, tenant, None, 1).await
+    }
+
+    async fn take_of(
+        &self,
+        scope: Scope,
+        tenant: &TenantId,
+        subject: Option<&str>,
+        cost: usize,
+    ) -> Result<(), NotTaken> {
         let Some(limit) = scope.bucket(self) else { return Ok(()) };
         let (name, operation, hit) = scope.parts();
-        let parts = [name.as_bytes(), tenant.as_str().as_bytes(), who.subject.as_bytes()];
+        let mut parts = vec![name.as_bytes(), tenant.as_str().as_bytes()];
+        parts.extend(subject.map(str::as_bytes));
         let bucket = digest_text::<15>(&parts);
         let taken = self
             .store

@@ -11,7 +11,7 @@ use crate::model::{Partition, QueueName, TaskId};
 use crate::script;
 use crate::store::Heard;
 
-use super::{App, Turn};
+use super::{App, Cause, Turn};
 
 script! {
     /// Whether there is something ready.
@@ -27,17 +27,26 @@ const SAFETY_POLL: Duration = Duration::from_millis(1900);
 const ON_THE_WAY: Duration = Duration::from_millis(100);
 
 impl App {
-    /// Tells the fleet that a queue went from empty to not empty.
-    pub fn announce_ready(&self, partition: Partition, queue: &QueueName) {
+    /// Tells the fleet that a queue went from empty to not empty, and hands it over to those who
+    /// tell subscribers. `cause` is the task that did it, put together only if somebody may ask.
+    pub fn announce_ready(
+        &self,
+        partition: Partition,
+        queue: &QueueName,
+        cause: impl FnOnce() -> Cause,
+    ) {
         self.store.publish(partition, format!("q{}", queue.as_str()));
+        self.nudges.offer(queue, cause);
     }
 
     /// Tells the fleet that a task came back to the head of its queue, if that was empty.
-    pub fn returned(&self, id: &TaskId, head: &[u8], length: u64) {
+    /// `latest` is the trace context it came back with.
+    pub fn returned(&self, id: &TaskId, head: &[u8], length: u64, latest: Option<String>) {
         if length == 1
             && let Ok(body) = record::Body::read_head(head)
         {
-            self.announce_ready(id.partition(), &body.queue);
+            let queue = body.queue;
+            self.announce_ready(id.partition(), &queue, || Cause::of(body, latest));
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::App;
+use crate::app::{App, Cause};
 use crate::http::{self, Admin, BodyOrEmpty, CommandPath, Error, params, responses};
 use crate::model::record::Body;
 use crate::model::{Command, Partition, QueueName, TaskId};
@@ -87,7 +87,7 @@ pub async fn requeue(
                 Redrive { queue: &queue, ids: &ids, limit, before_ms, span: step.offered() };
             let back = app.store.run(pick.partition, redrive).await?;
             if back.length == 1 {
-                app.announce_ready(pick.partition, &queue);
+                app.announce_ready(pick.partition, &queue, || cause(&step, &back.tasks));
             }
             for task in &back.tasks {
                 if let Ok(body) = Body::read_head(&task.head) {
@@ -126,6 +126,17 @@ pub async fn purge(
     }
     audit(&admin, &command, "admin.dlq_purged", purged);
     Ok(Json(Purged { purged }))
+}
+
+/// The first of the tasks that came back, as it is now.
+fn cause(step: &Drawn, back: &[Redriven]) -> Cause {
+    let of = |first: &Redriven| {
+        let body = Body::read_head(&first.head).ok()?;
+        let before = first.trace.as_deref().or(body.trace_parent.as_deref());
+        let latest = step.after(before);
+        Some(Cause::of(body, latest))
+    };
+    back.first().and_then(of).unwrap_or_default()
 }
 
 fn audit(admin: &Admin, command: &Command, event: &'static str, tasks: u64) {

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::App;
+use crate::app::{App, Cause};
 use crate::http::{self, Admin, CommandPath, params, responses};
 use crate::model::{Command, QueueName, TenantId};
 use crate::script;
@@ -62,7 +62,7 @@ async fn set(
         let ask =
             Pause { queue: &queue, command: command.as_str(), tenant: tenant.as_str(), paused };
         if app.store.run(partition, ask).await?.ready > 0 && !paused {
-            app.announce_ready(partition, &queue);
+            app.announce_ready(partition, &queue, Cause::default);
         }
     }
     tracing::info!(

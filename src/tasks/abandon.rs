@@ -71,6 +71,7 @@ pub async fn abandon(
         .await
         .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
     events::abandoned(&step, &id, &abandoned, &worker.subject);
-    app.returned(&id, &abandoned.head, abandoned.length);
+    let latest = step.after(abandoned.trace.as_deref());
+    app.returned(&id, &abandoned.head, abandoned.length, latest);
     Ok(http::replayable(abandoned.replayed, &Response { status: "requeued" }))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::app::{App, Scope, keys};
+use crate::app::{App, Cause, Scope, keys};
 use crate::egress::{Rules, Target};
 use crate::http::{
     self, Body, Error, IdempotencyKeyHeader, ItemError, Producer, TraceHeaders, params, responses,
@@ -394,7 +394,11 @@ async fn enqueue(
         return Ok(Created { task, replayed: true, mismatch: enqueued.mismatch });
     }
     if enqueued.length == 1 {
-        app.announce_ready(partition, &queue);
+        app.announce_ready(partition, &queue, || Cause {
+            trace_parent: trace_parent.clone(),
+            trace_state: trace.tracestate.clone(),
+            baggage: trace.baggage.clone(),
+        });
     }
     let task = new_task(id, &new, &enqueued);
     events::created(app, &span, label, &task, producer);

@@ -99,7 +99,8 @@ impl Giver {
         match self.app.store.run(id.partition(), abandon).await {
             Ok(abandoned) => {
                 events::undelivered(id, &abandoned, &self.worker);
-                self.app.returned(id, &abandoned.head, abandoned.length);
+                let latest = abandoned.trace.clone();
+                self.app.returned(id, &abandoned.head, abandoned.length, latest);
             }
             // It comes back by itself when its lease ends.
             Err(error) => tracing::warn!(
