@@ -15,7 +15,7 @@ pub use ids::draw_span_id;
 pub use opentelemetry::trace::SpanId;
 pub use setup::{CannotExport, Exporter, Options, Protocol, Sampling};
 pub(super) use setup::{Pipeline, layer};
-pub use span::{Server, Step, StepSpan};
+pub use span::{CallSpan, Server, Step, StepSpan};
 
 /// The target of every span of ours: the exporter takes these and nothing else.
 const TARGET: &str = "codeq::span";

@@ -212,6 +212,71 @@ impl StepSpan {
     }
 }
 
+/// The span of a call to a receiver, and the context that goes with the call.
+pub struct CallSpan {
+    span: Span,
+    traceparent: Option<String>,
+    tracestate: Option<String>,
+}
+
+impl CallSpan {
+    /// Opens the span `name` below a stored context, a root when there is none; `link` is the
+    /// `traceparent` of a request that asked for the call. With tracing off what is stored passes
+    /// through.
+    pub fn open(
+        name: &'static str,
+        stored: Option<&str>,
+        stored_state: Option<&str>,
+        link: Option<&str>,
+    ) -> Self {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        if !is_on() {
+            let (traceparent, tracestate) = (text(stored), text(stored_state));
+            return Self { span: Span::none(), traceparent, tracestate };
+        }
+        let span = tracing::info_span!(
+            target: TARGET,
+            parent: None,
+            "call",
+            otel.name = name,
+            otel.kind = "client",
+        );
+        below(&span, parent(stored, stored_state));
+        if link.is_some() {
+            span.add_link(parent(link, None).span().span_context().clone());
+        }
+        let context = span.context();
+        let own = context.span().span_context().clone();
+        Self { span, traceparent: traceparent(&own), tracestate: tracestate(&own) }
+    }
+
+    /// Adds one attribute; never text of a request, never more of a URL than its host.
+    pub fn set(&self, key: &'static str, value: impl Into<Value>) -> &Self {
+        if !self.span.is_none() {
+            self.span.set_attribute(key, value);
+        }
+        self
+    }
+
+    /// The call failed; `kind` is a class such as `timeout` or `http_5xx`.
+    pub fn failed(&self, kind: &'static str) {
+        if !self.span.is_none() {
+            self.span.set_attribute("error.type", kind);
+            self.span.set_status(Status::error(""));
+        }
+    }
+
+    /// The `traceparent` to send.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
+    /// The `tracestate` to send.
+    pub fn tracestate(&self) -> Option<&str> {
+        self.tracestate.as_deref()
+    }
+}
+
 fn own_traceparent(span: &Span) -> Option<String> {
     if span.is_none() {
         return None;
