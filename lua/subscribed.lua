@@ -14,7 +14,7 @@ local function subscribed(tenant, queue)
   if queue == "" then
     return { redis.call("EXISTS", key.subscribed .. tenant) }
   end
-  local every = tenant .. "************"
+  local every = tenant .. subscription.EVERY
   local any = redis.call(
     "EXISTS",
     key.groups .. queue,

@@ -22,7 +22,7 @@ local STALE = 256
 
 -- The lines of a queue, and those of whoever wants every queue of the tenant.
 local function sources(queue)
-  return { queue, string.sub(queue, 1, 12) .. "************" }
+  return { queue, string.sub(queue, 1, 12) .. subscription.EVERY }
 end
 
 -- Tells it if its record agrees; otherwise sets its line right.

@@ -9,6 +9,9 @@ local clock = require("lib.clock")
 local key = require("lib.keys")
 
 local subscription = {}
+
+-- In the place of a command: every queue of the tenant. No digest holds a colon.
+subscription.EVERY = "::::::::::::"
 local FIELDS = { "mode", "group", "interval", "queues", "labels", "ends", "next", "url", "tenant" }
 
 -- The record of a subscription, nil when there is none.

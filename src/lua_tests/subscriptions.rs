@@ -112,11 +112,11 @@ fn a_group_has_a_line_of_its_own_and_its_place_among_groups() {
     world.subscribed(&[sub(1, "g"), Sub { all: true, ..sub(2, "g") }]);
     assert_snapshot!(world.dump(), @"
     :sb:subscription-0000001 ends=1060000 | group=blue-------- | interval=5000 | labels=1 | mode=g | next=1000000 | queues=acme/mail | tenant=acme | url=https://x.example/1
-    :sb:subscription-0000002 ends=1060000 | group=blue-------- | interval=5000 | labels=1 | mode=g | next=1000000 | queues=acme************ | tenant=acme | url=https://x.example/2
-    :sbg:acme************ blue--------=1000000
+    :sb:subscription-0000002 ends=1060000 | group=blue-------- | interval=5000 | labels=1 | mode=g | next=1000000 | queues=acme:::::::::::: | tenant=acme | url=https://x.example/2
+    :sbg:acme:::::::::::: blue--------=1000000
     :sbg:acme/mail blue--------=1000000
     :sbl:1 subscription-0000001=1060000 | subscription-0000002=1060000
-    :sbn:acme************:gblue-------- subscription-0000002=1000000
+    :sbn:acme:::::::::::::gblue-------- subscription-0000002=1000000
     :sbn:acme/mail:gblue-------- subscription-0000001=1000000
     :sbt:acme subscription-0000001=1060000 | subscription-0000002=1060000
     :sbx subscription-0000001=1060000 | subscription-0000002=1060000

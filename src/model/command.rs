@@ -80,7 +80,7 @@ impl QueueName {
 
     /// Stands for any queue of the tenant with this tag; no command has such a tag.
     pub fn any_of(tenant_tag: &str) -> Self {
-        let mut name = [b'*'; Self::LEN];
+        let mut name = [b':'; Self::LEN];
         name[..12].copy_from_slice(tenant_tag.as_bytes());
         Self(name)
     }

@@ -110,11 +110,7 @@ async fn is_subscribed(app: &App, tenant: &str, queue: &str) -> Result<bool, sto
 }
 
 /// What there is to tell of a queue; `None` when nobody wants to hear it, or there is no work.
-async fn news(
-    app: &App,
-    queue: QueueName,
-    cause: Cause,
-) -> Result<Option<News>, store::Error> {
+async fn news(app: &App, queue: QueueName, cause: Cause) -> Result<Option<News>, store::Error> {
     if !is_subscribed(app, queue.tenant_tag(), queue.as_str()).await? {
         app.nudges.quiet(queue);
         return Ok(None);

@@ -21,6 +21,7 @@ mod refusals;
 mod results;
 mod retention;
 mod spread;
+mod subscriptions;
 mod timeline;
 mod tokens;
 mod topics;

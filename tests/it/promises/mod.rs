@@ -7,6 +7,7 @@ mod defects_of_old;
 mod graceful_stop;
 mod idle_costs_nothing;
 mod lost_replies;
+mod nudges;
 mod one_lease_at_a_time;
 mod order_within_a_queue;
 mod redis_away;
