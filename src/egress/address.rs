@@ -1,7 +1,7 @@
 //! Which addresses a receiver may have.
 //!
 //! A refusal is by list, so what nobody thought of must fall on the refused side: in IPv6 only
-//! 2000::/3 is open at all, and an address that carries an IPv4 one is judged by that.
+//! `2000::/3` is open at all, and an address that carries an IPv4 one is judged by that.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -163,6 +163,9 @@ async fn read(mut response: Response, keep: bool) -> Option<Vec<u8>> {
     };
     // In time or not, what is there is kept.
     let _ = timeout(READ_WITHIN, reading).await;
+    // The client puts the connection back in a task of its own. Without its turn, the next delivery
+    // to this host would not find it and open another.
+    tokio::task::yield_now().await;
     (!kept.is_empty()).then_some(kept)
 }
 
