@@ -19,7 +19,7 @@ use crate::model::Partitions;
 use crate::objects::Objects;
 use crate::store::{self, Store};
 use crate::telemetry::{self, Metrics, Telemetry};
-use crate::{diagnostics, routes, subscriptions, sweeper};
+use crate::{diagnostics, routes, subscriptions, sweeper, webhooks};
 
 /// Runs a node until SIGTERM or SIGINT, and stops it in order. A second signal ends it at once.
 ///
@@ -188,6 +188,10 @@ impl Node {
             let stopped = token.clone();
             tracker.spawn(supervise("subscriptions", token.clone(), move || {
                 subscriptions::expire::run(expiring.clone(), stopped.clone())
+            }));
+            let (delivering, stopped) = (opened.clone(), token.clone());
+            tracker.spawn(supervise("outbox", token.clone(), move || {
+                webhooks::outbox::run(delivering.clone(), stopped.clone())
             }));
             let stopped = token.clone();
             tracker

@@ -4,12 +4,18 @@
 use crate::model::{Partition, Partitions, QueueName, TaskId};
 
 const BODY: &str = ":b:";
+const DONE: &str = ":c:";
 const PART: &str = ":s:";
 const POLICY: &str = ":u:";
 
 /// The packed body of a task.
 pub fn body(partitions: &Partitions, id: &TaskId) -> String {
     format!("{}{BODY}{}", partitions.root(id.partition()), id.short())
+}
+
+/// How a task ended.
+pub fn done(partitions: &Partitions, id: &TaskId) -> String {
+    format!("{}{DONE}{}", partitions.root(id.partition()), id.short())
 }
 
 /// A large result, under a name of its own so that a refused submit cannot overwrite an accepted one.
@@ -27,9 +33,12 @@ mod tests {
     #[test]
     fn the_keys_here_are_those_of_the_scripts() {
         let lua = include_str!("../../lua/lib/keys.lua");
-        for (name, suffix) in
-            [("body", super::BODY), ("part", super::PART), ("policy", super::POLICY)]
-        {
+        for (name, suffix) in [
+            ("body", super::BODY),
+            ("done", super::DONE),
+            ("part", super::PART),
+            ("policy", super::POLICY),
+        ] {
             assert!(lua.contains(&format!("  {name} = \"{suffix}\",")), "{name}");
         }
     }

@@ -8,6 +8,8 @@ use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::CommandMetrics;
 
+use super::App;
+
 script! {
     /// Gives a command its label number.
     pub struct Label<'a> = "label", write, repeatable {
@@ -60,6 +62,24 @@ impl Known {
             by_command: HashMap::new(),
             by_number: vec![(OTHER.to_owned(), metrics.command(OTHER))],
         }
+    }
+}
+
+impl App {
+    /// Runs `count` with the handles of a label; a label that another node gave out is looked up
+    /// first.
+    pub fn with_label(&self, label: u16, count: impl FnOnce(&CommandMetrics) + Send + 'static) {
+        if let Some(metrics) = self.labels.metrics(label) {
+            return count(&metrics);
+        }
+        let later = self.clone();
+        self.background.spawn(async move {
+            // A store that does not answer costs a count, never a request.
+            let _ = later.labels.load(&later.store, label).await;
+            if let Some(metrics) = later.labels.metrics(label).or_else(|| later.labels.metrics(0)) {
+                count(&metrics);
+            }
+        });
     }
 }
 

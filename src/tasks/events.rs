@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::http::Producer;
 use crate::model::record::{Body, End, Terminal};
 use crate::model::{Task, TaskId};
-use crate::telemetry::metrics::{CommandMetrics, Status as Ended, Swept};
+use crate::telemetry::metrics::{Status as Ended, Swept};
 use crate::telemetry::trace::{self, SpanId, Step, StepSpan, draw_span_id};
 
 use super::abandon::Abandoned;
@@ -50,21 +50,6 @@ impl Drawn {
     }
 }
 
-/// Runs `count` with the handles of a label; a label that another node gave out is looked up first.
-fn with_label(app: &App, label: u16, count: impl FnOnce(&CommandMetrics) + Send + 'static) {
-    if let Some(metrics) = app.labels.metrics(label) {
-        return count(&metrics);
-    }
-    let later = app.clone();
-    app.background.spawn(async move {
-        // A store that does not answer costs a count, never a request.
-        let _ = later.labels.load(&later.store, label).await;
-        if let Some(metrics) = later.labels.metrics(label).or_else(|| later.labels.metrics(0)) {
-            count(&metrics);
-        }
-    });
-}
-
 /// The beginning of a body, as scripts give it. One that cannot be read was logged elsewhere.
 fn head(bytes: &[u8]) -> Option<Body> {
     Body::read_head(bytes).ok()
@@ -98,7 +83,7 @@ pub(super) fn created(app: &App, span: &StepSpan, label: u16, task: &Task, produ
             .set("codeq.has_webhook", task.webhook.is_some())
             .set("codeq.idempotent_replay", false);
     }
-    with_label(app, label, |metrics| metrics.created.inc());
+    app.with_label(label, |metrics| metrics.created.inc());
     tracing::info!(
         target: "codeq::task",
         category = "task",
@@ -138,7 +123,7 @@ pub(super) fn claimed(app: &App, step: &Drawn, body: &Body, task: &Task, granted
         .set("codeq.priority", i64::from(body.priority.number()))
         .set("codeq.queue_wait_ms", queue_wait_ms);
     drop(span);
-    with_label(app, body.label, |metrics| metrics.claimed.inc());
+    app.with_label(body.label, |metrics| metrics.claimed.inc());
     line!(info, "task", "task.claimed", granted.id, body, task.trace_parent.as_deref(), {
         worker_id = worker,
         attempt = granted.attempt,
@@ -229,7 +214,7 @@ pub struct Attempt<'a> {
 /// A lease ran out.
 pub fn lease_expired(app: &App, body: &Body, attempt: &Attempt<'_>, before: Option<&str>) {
     let before = before.or(body.trace_parent.as_deref());
-    with_label(app, body.label, |metrics| metrics.lease_expired.inc());
+    app.with_label(body.label, |metrics| metrics.lease_expired.inc());
     line!(info, "queue", "lease.expired", attempt.id, body, before, {
         worker_id = attempt.worker,
         attempt = attempt.attempt,
@@ -337,7 +322,7 @@ fn count_end(app: &App, body: &Body, terminal: &Terminal) {
     };
     let ms =
         u32::try_from((terminal.completed.ms() - body.created.ms()).max(0)).unwrap_or(u32::MAX);
-    with_label(app, body.label, move |metrics| {
+    app.with_label(body.label, move |metrics| {
         metrics.completed.with(status).inc();
         metrics.processing_latency.with(status).observe(f64::from(ms) / 1000.0);
     });

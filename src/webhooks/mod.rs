@@ -1,4 +1,12 @@
 //! Webhooks: how the end of a task is told, and how that is watched and steered.
 
+mod body;
+mod carrier;
+mod deliver;
+mod errand;
+mod events;
 pub mod ops;
+pub mod outbox;
+mod schedule;
 pub mod scripts;
+mod settle;

@@ -1,0 +1,263 @@
+//! The outbox worker of a node: claims what is due, as much as there is room for, and has it sent.
+//!
+//! What is due is in the store. Here is only what is under way: how many deliveries, and how many of
+//! them to each destination, so that one that hangs takes its own share of the room and no more.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, Todo};
+use crate::model::Partition;
+use crate::store;
+
+use super::carrier;
+use super::scripts::{Claim, Claimed, Turn};
+
+/// Most deliveries of one claim.
+const MOST: usize = 64;
+/// Claims under way at once: each may find the same destination.
+const CLAIMS: usize = 2;
+/// Most deliveries that a destination gives in one claim.
+const TURN: usize = 8;
+/// Longer than the attempt, so that its outcome is written while the lease lasts.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// The wait after a claim that failed.
+const STORE_AWAY: Duration = Duration::from_millis(500);
+
+/// Delivers until told to stop; then what is under way comes to its end.
+pub async fn run(app: App, stop: CancellationToken) {
+    let (freed, mut free) = mpsc::unbounded_channel();
+    let (claims, mut answers) = mpsc::unbounded_channel();
+    let mut work = Work {
+        room: app.settings.webhook.max_concurrency,
+        app,
+        freed,
+        claims,
+        claiming: 0,
+        todo: VecDeque::new(),
+        under_way: HashMap::new(),
+        waiting: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
+    loop {
+        work.claim_all();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(destination) = free.recv() => {
+                work.freed(&destination);
+                while let Ok(destination) = free.try_recv() {
+                    work.freed(&destination);
+                }
+            }
+            Some(answer) = answers.recv() => work.answered(answer),
+            todo = work.app.outbox.next() => {
+                for (partition, todo) in todo {
+                    work.look_at(partition, todo);
+                }
+            }
+            Some(_) = work.tasks.join_next() => {}
+        }
+    }
+    // What was claimed and not begun is given back by those who hold it: they know of the stop.
+    while work.claiming > 0 {
+        let Some(answer) = answers.recv().await else { break };
+        work.answered(answer);
+    }
+    while work.tasks.join_next().await.is_some() {}
+}
+
+/// What one claim brought.
+struct Answer {
+    partition: Partition,
+    todo: Todo,
+    reserved: usize,
+    turn: Result<(Turn, Instant), store::Error>,
+}
+
+struct Work {
+    app: App,
+    /// Deliveries that may still begin.
+    room: usize,
+    freed: mpsc::UnboundedSender<String>,
+    claims: mpsc::UnboundedSender<Answer>,
+    /// Claims under way.
+    claiming: usize,
+    /// Partitions to look at, each once.
+    todo: VecDeque<(Partition, Todo)>,
+    /// How many deliveries are under way to each destination.
+    under_way: HashMap<String, usize>,
+    /// Destinations without room, and where more waits for them.
+    waiting: HashMap<String, VecDeque<u16>>,
+    tasks: JoinSet<()>,
+}
+
+impl Work {
+    fn look_at(&mut self, partition: Partition, todo: Todo) {
+        match self.todo.iter_mut().find(|(known, _)| *known == partition) {
+            Some((_, known)) => known.aged |= todo.aged,
+            None => self.todo.push_back((partition, todo)),
+        }
+    }
+
+    /// A delivery has ended. Others wait for half of the room to be free, so that they are claimed
+    /// by several and not one by one.
+    fn freed(&mut self, destination: &str) {
+        self.room += 1;
+        let Some(under_way) = self.under_way.get_mut(destination) else { return };
+        *under_way -= 1;
+        let left = *under_way;
+        if left == 0 {
+            self.under_way.remove(destination);
+        }
+        if left > self.app.settings.webhook.max_concurrency_per_host / 2 {
+            return;
+        }
+        let Some(mut partitions) = self.waiting.remove(destination) else { return };
+        let wakes = if left == 0 { partitions.len() } else { CLAIMS.min(partitions.len()) };
+        for partition in partitions.drain(..wakes) {
+            self.look_at(Partition::new(partition), Todo::default());
+        }
+        if !partitions.is_empty() {
+            self.waiting.insert(destination.to_owned(), partitions);
+        }
+    }
+
+    /// Claims while there is room and something to look at.
+    fn claim_all(&mut self) {
+        while self.claiming < CLAIMS && self.room > 0 {
+            let Some((partition, todo)) = self.todo.pop_front() else { return };
+            let reserved = self.room.min(MOST);
+            self.room -= reserved;
+            self.claiming += 1;
+            let (app, claims) = (self.app.clone(), self.claims.clone());
+            let shares = self.shares();
+            self.tasks.spawn(async move {
+                let turn = claim(&app, partition, todo, reserved, &shares).await;
+                let _ = claims.send(Answer { partition, todo, reserved, turn });
+            });
+        }
+    }
+
+    /// How much each destination that has deliveries under way may get in one claim, as the script
+    /// takes it. The claims under way share what is left.
+    fn shares(&self) -> String {
+        let most = self.app.settings.webhook.max_concurrency_per_host;
+        let share = |under_way: usize| {
+            let left = most.saturating_sub(under_way);
+            (left / CLAIMS).max(left.min(1)).min(TURN)
+        };
+        let mut shares = String::with_capacity(18 * self.under_way.len());
+        for (destination, under_way) in &self.under_way {
+            if share(*under_way) < TURN {
+                shares.push_str(destination);
+                write!(shares, "{:02}", share(*under_way)).expect("text takes text");
+            }
+        }
+        shares
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Answer { partition, todo, reserved, turn } = answer;
+        self.claiming -= 1;
+        self.room += reserved;
+        let (turn, at) = match turn {
+            Ok(turn) => turn,
+            Err(error) => {
+                // The sweep finds it again; a store that is away says so itself.
+                tracing::debug!(
+                    target: "codeq::webhook", category = "debug", event = "outbox.claim_failed",
+                    error.message = %error, "deliveries could not be claimed"
+                );
+                let (app, later) = (self.app.clone(), todo);
+                self.tasks.spawn(async move {
+                    tokio::time::sleep(STORE_AWAY).await;
+                    app.outbox.nudge(partition, later.aged);
+                });
+                return;
+            }
+        };
+        let now = Duration::from_millis(turn.now_ms.unsigned_abs());
+        self.app.metrics.outbox_last_success.set(now.as_secs_f64());
+        for destination in turn.busy {
+            // Room may have come free since the claim was sent; then nobody would look again.
+            match self.under_way.contains_key(&destination) {
+                true => {
+                    let waiting = self.waiting.entry(destination).or_default();
+                    if !waiting.contains(&partition.number()) {
+                        waiting.push_back(partition.number());
+                    }
+                }
+                false => self.look_at(partition, Todo::default()),
+            }
+        }
+        let more = Todo { aged: todo.aged && turn.more };
+        // Old ones were asked for first; whether others are due is not known yet.
+        if turn.more || todo.aged {
+            self.look_at(partition, more);
+        }
+        self.carry(turn.claimed, turn.now_ms, at);
+    }
+
+    /// Hands deliveries out, by destination.
+    fn carry(&mut self, claimed: Vec<Claimed>, now_ms: i64, at: Instant) {
+        let mut by_destination: HashMap<String, Vec<Claimed>> = HashMap::new();
+        for claimed in claimed {
+            by_destination.entry(claimed.destination.clone()).or_default().push(claimed);
+        }
+        let most = self.app.settings.webhook.max_concurrency_per_host;
+        for (destination, mut claimed) in by_destination {
+            let under_way = self.under_way.entry(destination.clone()).or_default();
+            let fits = most.saturating_sub(*under_way);
+            // Claims that were under way together found more than fits: the rest goes back.
+            let over = claimed.split_off(fits.min(claimed.len()));
+            *under_way += claimed.len() + over.len();
+            self.room = self.room.saturating_sub(claimed.len() + over.len());
+            let slot = || Slot { destination: destination.clone(), freed: self.freed.clone() };
+            let claimed: Vec<_> = claimed.into_iter().map(|one| (one, slot())).collect();
+            let over: Vec<_> = over.into_iter().map(|one| (one, slot())).collect();
+            let app = self.app.clone();
+            self.tasks.spawn(async move {
+                let back = carrier::give_back(&app, over, now_ms, at);
+                tokio::join!(carrier::carry(&app, claimed, now_ms, at), back);
+            });
+        }
+    }
+}
+
+/// Room for one delivery; it is free again when this is dropped, also by a panic.
+pub(super) struct Slot {
+    destination: String,
+    freed: mpsc::UnboundedSender<String>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let _ = self.freed.send(std::mem::take(&mut self.destination));
+    }
+}
+
+async fn claim(
+    app: &App,
+    partition: Partition,
+    todo: Todo,
+    most: usize,
+    room: &str,
+) -> Result<(Turn, Instant), store::Error> {
+    let lease = app.settings.webhook.timeout + LEASE_MARGIN;
+    let claim = Claim {
+        lease_ms: u64::try_from(lease.as_millis()).expect("settings bound it"),
+        most: most as u64,
+        room,
+        parked: "",
+        aged_ms: if todo.aged { app.rules().age_ms } else { 0 },
+    };
+    let turn = app.store.run(partition, claim).await?;
+    Ok((turn, Instant::now()))
+}
