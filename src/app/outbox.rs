@@ -18,13 +18,24 @@ pub struct Outbox {
 pub struct Todo {
     /// Deliveries that are pending for too long, beside those that are due.
     pub aged: bool,
+    /// Nobody else may know: the nudge is this node's own.
+    pub own: bool,
 }
 
 impl Outbox {
     /// Says that something is due in a partition.
     pub fn nudge(&self, partition: Partition, aged: bool) {
+        self.add(partition, Todo { aged, own: true });
+    }
+
+    /// Another node has said so.
+    pub fn hear(&self, partition: Partition) {
+        self.add(partition, Todo::default());
+    }
+
+    fn add(&self, partition: Partition, more: Todo) {
         let mut todo = self.todo.lock().unwrap_or_else(PoisonError::into_inner);
-        todo.entry(partition.number()).or_default().aged |= aged;
+        todo.entry(partition.number()).or_default().merge(more);
         drop(todo);
         self.changed.notify_one();
     }
@@ -41,5 +52,13 @@ impl Outbox {
             }
             changed.await;
         }
+    }
+}
+
+impl Todo {
+    /// Both.
+    pub fn merge(&mut self, more: Self) {
+        self.aged |= more.aged;
+        self.own |= more.own;
     }
 }

@@ -48,6 +48,8 @@ pub enum Scope {
     Cleanup,
     /// `webhook` `queue_ready`.
     QueueReady,
+    /// `webhook` `task_result`.
+    TaskResult,
 }
 
 impl Scope {
@@ -57,6 +59,7 @@ impl Scope {
             Self::Claim => ("worker", "claim", Hit::WorkerClaim),
             Self::Cleanup => ("admin", "cleanup", Hit::AdminCleanup),
             Self::QueueReady => ("webhook", "queue_ready", Hit::WebhookQueueReady),
+            Self::TaskResult => ("webhook", "task_result", Hit::WebhookTaskResult),
         }
     }
 
@@ -66,7 +69,7 @@ impl Scope {
             Self::CreateTask => limits.producer.as_ref(),
             Self::Claim => limits.worker.as_ref(),
             Self::Cleanup => limits.admin.as_ref(),
-            Self::QueueReady => limits.webhook.as_ref(),
+            Self::QueueReady | Self::TaskResult => limits.webhook.as_ref(),
         }
     }
 }

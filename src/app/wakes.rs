@@ -56,6 +56,11 @@ impl App {
         self.store.publish(id.partition(), format!("d{}", id.short()));
     }
 
+    /// Asks other nodes to look at a partition whose deliveries this one has no room for.
+    pub fn ask_for_help(&self, partition: Partition) {
+        self.store.publish_to_fleet(format!("o{}", partition.number()));
+    }
+
     /// Hands messages to those who wait, and polls slowly for those that got lost.
     pub async fn run_wakes(self, stop: CancellationToken) {
         let missed = Notify::new();
@@ -111,6 +116,13 @@ impl App {
             "d" => {
                 if let Some(id) = TaskId::from_short(name) {
                     self.results.wake(&id);
+                }
+            }
+            "o" => {
+                if let Ok(number) = name.parse()
+                    && number < self.partitions.count()
+                {
+                    self.outbox.hear(Partition::new(number));
                 }
             }
             _ => {} // of a later version

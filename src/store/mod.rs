@@ -217,6 +217,16 @@ impl Store {
         self.0.wake.listen(partition)
     }
 
+    /// Tells every node, whatever it listens to otherwise, as [`publish`](Self::publish) does.
+    pub fn publish_to_fleet(&self, message: String) {
+        self.0.wake.publish_to_fleet(message);
+    }
+
+    /// Listens to what is said to the whole fleet, as [`listen`](Self::listen).
+    pub fn listen_to_fleet(&self) -> Listening {
+        self.0.wake.listen_to_fleet()
+    }
+
     /// What is heard on every partition this node listens to, from now on.
     pub fn messages(&self) -> broadcast::Receiver<Heard> {
         self.0.wake.messages()

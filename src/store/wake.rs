@@ -28,7 +28,7 @@ const BEHIND: usize = 4096;
 pub enum Heard {
     /// Somebody published.
     Message {
-        /// On which partition's channel.
+        /// On which partition's channel; what is said to the whole fleet comes behind the last.
         partition: Partition,
         /// What.
         text: Arc<str>,
@@ -42,6 +42,8 @@ pub enum Heard {
 pub(super) struct Wake {
     ears: Arc<Ears>,
     heard: broadcast::Sender<Heard>,
+    /// Stands for the channel of the whole fleet, behind those of the partitions.
+    fleet: Partition,
     outbox: mpsc::UnboundedSender<(Partition, String)>,
     subscriber: AbortHandle,
 }
@@ -61,10 +63,12 @@ impl Wake {
         link: impl FnOnce(Box<dyn Fn(PushInfo) + Send + Sync>) -> Link,
         lane: Lane,
     ) -> Self {
-        let channels: Arc<[String]> =
-            partitions.all().map(|p| format!("{}:wake", partitions.root(p))).collect();
+        let of_partitions = partitions.all().map(|p| format!("{}:wake", partitions.root(p)));
+        let of_fleet = format!("{}:fleet", partitions.root(Partition::new(0)));
+        let channels: Arc<[String]> = of_partitions.chain([of_fleet]).collect();
+        let fleet = Partition::new(partitions.count());
         let heard = broadcast::Sender::new(BEHIND);
-        let ears = Arc::new(Ears::new(partitions.count()));
+        let ears = Arc::new(Ears::new(partitions.count() + 1));
         let subscriber = Subscriber {
             link: link(relay(&channels, heard.clone())),
             channels: channels.clone(),
@@ -77,12 +81,20 @@ impl Wake {
         let subscriber = tokio::spawn(subscriber.run()).abort_handle();
         let (outbox, inbox) = mpsc::unbounded_channel();
         tokio::spawn(Publisher::new(inbox, lane, channels).run());
-        Self { ears, heard, outbox, subscriber }
+        Self { ears, heard, fleet, outbox, subscriber }
     }
 
     pub fn publish(&self, partition: Partition, text: String) {
         // The publisher ends only with the store.
         let _ = self.outbox.send((partition, text));
+    }
+
+    pub fn publish_to_fleet(&self, text: String) {
+        self.publish(self.fleet, text);
+    }
+
+    pub fn listen_to_fleet(&self) -> Listening {
+        self.listen(self.fleet)
     }
 
     pub fn listen(&self, partition: Partition) -> Listening {

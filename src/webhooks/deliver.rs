@@ -1,10 +1,12 @@
 //! One attempt of a delivery: from what the outbox holds to what the receiver says.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::app::App;
+use crate::app::{App, NotTaken, Scope};
 use crate::egress::Target;
 use crate::model::Time;
 use crate::model::delivery::{Class, Entry, Reason, Trigger};
@@ -68,9 +70,25 @@ pub async fn deliver(
         settle::give_up(app, errand, Reason::Expired, None, body.0).await?;
         return Ok(None);
     }
+    if let Some(wait) = limited(app, errand).await? {
+        settle::release(app, errand, wait, Some(wait)).await?;
+        return Ok(None);
+    }
     let made = attempt(app, errand, trigger, &target, body).await;
     settle::settle(app, errand, &made, Verdict::of(app, errand, &made)).await?;
     Ok(Some(made))
+}
+
+/// How long the tenant's deliveries have to wait for the operator's limit: it delays, and never drops.
+async fn limited(app: &App, errand: &Errand) -> Result<Option<Duration>, store::Error> {
+    let Some(tenant) = errand.tenant() else { return Ok(None) };
+    match app.take_for_webhook(Scope::TaskResult, tenant).await {
+        Ok(()) => Ok(None),
+        Err(NotTaken::Empty { retry_after_seconds, .. }) => {
+            Ok(Some(Duration::from_secs(retry_after_seconds)))
+        }
+        Err(NotTaken::Store(error)) => Err(error),
+    }
 }
 
 async fn attempt(

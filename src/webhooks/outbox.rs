@@ -27,6 +27,8 @@ const CLAIMS: usize = 2;
 const TURN: usize = 8;
 /// Longer than the attempt, so that its outcome is written while the lease lasts.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// How often other nodes are asked for help.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 /// The wait after a claim that failed.
 const STORE_AWAY: Duration = Duration::from_millis(500);
 
@@ -44,9 +46,12 @@ pub async fn run(app: App, stop: CancellationToken) {
         under_way: HashMap::new(),
         waiting: HashMap::new(),
         tasks: JoinSet::new(),
+        asked: Instant::now(),
     };
+    let _listening = work.app.store.listen_to_fleet();
     loop {
         work.claim_all();
+        work.ask_for_help(false);
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -65,7 +70,8 @@ pub async fn run(app: App, stop: CancellationToken) {
             Some(_) = work.tasks.join_next() => {}
         }
     }
-    // What was claimed and not begun is given back by those who hold it: they know of the stop.
+    work.ask_for_help(true);
+    // What is claimed is sent, as far as there is time: its leases say so to the others.
     while work.claiming > 0 {
         let Some(answer) = answers.recv().await else { break };
         work.answered(answer);
@@ -96,12 +102,14 @@ struct Work {
     /// Destinations without room, and where more waits for them.
     waiting: HashMap<String, VecDeque<u16>>,
     tasks: JoinSet<()>,
+    /// When others were last asked for help.
+    asked: Instant,
 }
 
 impl Work {
     fn look_at(&mut self, partition: Partition, todo: Todo) {
         match self.todo.iter_mut().find(|(known, _)| *known == partition) {
-            Some((_, known)) => known.aged |= todo.aged,
+            Some((_, known)) => known.merge(todo),
             None => self.todo.push_back((partition, todo)),
         }
     }
@@ -142,6 +150,21 @@ impl Work {
                 let turn = claim(&app, partition, todo, reserved, &shares).await;
                 let _ = claims.send(Answer { partition, todo, reserved, turn });
             });
+        }
+    }
+
+    /// Without room here, what this node alone may know of is handed to the others.
+    fn ask_for_help(&mut self, at_once: bool) {
+        if self.todo.is_empty() || !(at_once || self.room == 0) {
+            return;
+        }
+        if !at_once && self.asked.elapsed() < ASK_EVERY {
+            return;
+        }
+        self.asked = Instant::now();
+        for (partition, todo) in self.todo.iter_mut().filter(|(_, todo)| todo.own) {
+            todo.own = false;
+            self.app.ask_for_help(*partition);
         }
     }
 
@@ -197,7 +220,7 @@ impl Work {
                 false => self.look_at(partition, Todo::default()),
             }
         }
-        let more = Todo { aged: todo.aged && turn.more };
+        let more = Todo { aged: todo.aged && turn.more, own: false };
         // Old ones were asked for first; whether others are due is not known yet.
         if turn.more || todo.aged {
             self.look_at(partition, more);
