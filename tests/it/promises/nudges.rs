@@ -122,6 +122,28 @@ async fn a_nudge_says_what_is_ready_and_is_signed_and_traced() {
     .await;
 }
 
+#[tokio::test]
+async fn with_tracing_on_a_nudge_is_a_span_below_its_task() {
+    let redis = Redis::start().await;
+    let settings = settings(&redis).set("TRACING_ENABLED", "true");
+    let node = settings.set("OTEL_TRACES_EXPORTER", "none").start().await;
+    let receiver = Receiver::start().await;
+    subscribe(&node.worker(), &receiver, "now", "now", json!({})).await;
+    subscribe(&node.worker(), &receiver, "later", "later", json!({})).await;
+    let now = node.producer().created("now").await;
+    let later = json!({"command": "later", "payload": 1, "delaySeconds": 1});
+    let later = node.producer().create(later).await.json_of(202);
+    receiver.until_count(2).await;
+    for (path, task) in [("/now", now), ("/later", later)] {
+        let requests = receiver.requests();
+        let request = requests.iter().find(|request| request.path() == path).unwrap();
+        let (of_task, of_nudge) =
+            (text(&task, "traceParent"), request.header("traceparent").unwrap());
+        assert_eq!(of_nudge[..36], of_task[..36], "one trace");
+        assert_ne!(of_nudge, of_task, "a span of its own");
+    }
+}
+
 /// Item 24: a queue that gets work by any way nudges, not only by an immediate create.
 #[tokio::test]
 async fn delayed_retried_requeued_abandoned_and_resumed_tasks_nudge_too() {

@@ -26,6 +26,13 @@ pub const ROUTES: &[Route] = &[
     ("POST", of_task!("/nack"), "worker", &[("delaySeconds", "5"), ("reason", "\"r\"")]),
     ("POST", of_task!("/result"), "worker", RESULT),
     ("POST", "/v1/codeq/tasks/batch/results", "worker", &[("results", r#"[{"taskId":"a"}]"#)]),
+    ("POST", "/v1/codeq/workers/subscriptions", "worker", SUBSCRIPTION),
+    (
+        "POST",
+        "/v1/codeq/workers/subscriptions/AAAAAAAAAAAAAAAAAAAA/heartbeat",
+        "worker",
+        &[("ttlSeconds", "5")],
+    ),
     ("POST", "/v1/codeq/admin/tasks/cleanup", "admin", &[("limit", "1"), ("before", "\"\"")]),
     ("PUT", "/v1/codeq/admin/topics/mail", "admin", POLICY),
     ("POST", "/v1/codeq/admin/queues/mail/dlq/requeue", "admin", DEAD),
@@ -51,6 +58,14 @@ const RESULT: &[(&str, &str)] = &[
     ("error", "\"e\""),
     ("artifacts", r#"[{"name":"a","url":"b"}]"#),
     ("leaseToken", "\"a\""),
+];
+const SUBSCRIPTION: &[(&str, &str)] = &[
+    ("callbackUrl", "\"http://127.0.0.1:9/ready\""),
+    ("eventTypes", r#"["mail"]"#),
+    ("ttlSeconds", "5"),
+    ("deliveryMode", "\"group\""),
+    ("groupId", "\"g\""),
+    ("minIntervalSeconds", "5"),
 ];
 const POLICY: &[(&str, &str)] = &[
     ("priorityTiers", "[1]"),
