@@ -263,10 +263,11 @@ fn artifact_store(r: &mut Reader<'_>) -> String {
         Some("s3" | "gs" | "az") => bucket,
         _ => false,
     };
+    let plain = url.as_ref().is_some_and(|url| url.query().is_none() && url.fragment().is_none());
     if url.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
         // Not through `problem`: what stands there may be a password.
         r.problem_at("artifactStore", "artifactStore", "must not hold credentials");
-    } else if !fits {
+    } else if !fits || !plain {
         let rule = "must be file:///directory, s3://bucket, gs://bucket or az://container";
         r.problem("artifactStore", rule);
     }

@@ -1,6 +1,7 @@
 //! `docs/http-api.md`, group by group.
 
 mod admin;
+mod artifacts;
 mod batches;
 mod claims;
 mod dlq;

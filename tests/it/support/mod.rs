@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod raw;
 pub mod receiver;
 pub mod redis;
+pub mod s3;
 pub mod seen;
 pub mod webhooks;
 
@@ -33,6 +34,7 @@ pub use proxy::Proxy;
 pub use raw::Raw;
 pub use receiver::{Keys, Receiver, Reply};
 pub use redis::Redis;
+pub use s3::{Door, Doorway, S3};
 pub use seen::seen;
 
 use std::time::Duration;
