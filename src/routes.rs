@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::diagnostics::{self, Probes};
 use crate::http;
-use crate::{queues, subscriptions, tasks, topics};
+use crate::{queues, subscriptions, tasks, topics, webhooks};
 
 /// The whole service, ready to be served.
 pub fn router(app: App, probes: Probes) -> Router {
@@ -56,5 +56,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(queues::dlq::requeue))
         .routes(routes!(queues::dlq::purge))
         .routes(routes!(tasks::cancel::cancel_as_admin))
+        .routes(routes!(webhooks::test_call::test))
+        .routes(routes!(webhooks::secret::secret))
         .routes(routes!(diagnostics::log_level::get, diagnostics::log_level::put))
 }

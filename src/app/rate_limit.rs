@@ -50,7 +50,12 @@ pub enum Scope {
     QueueReady,
     /// `webhook` `task_result`.
     TaskResult,
+    /// `webhook` `test`: limited whatever the settings say, for it calls wherever it is told to.
+    WebhookTest,
 }
+
+/// Test calls of one tenant.
+const WEBHOOK_TESTS: Bucket = Bucket { requests_per_minute: 10, burst_size: 10 };
 
 impl Scope {
     fn parts(self) -> (&'static str, &'static str, Hit) {
@@ -60,6 +65,7 @@ impl Scope {
             Self::Cleanup => ("admin", "cleanup", Hit::AdminCleanup),
             Self::QueueReady => ("webhook", "queue_ready", Hit::WebhookQueueReady),
             Self::TaskResult => ("webhook", "task_result", Hit::WebhookTaskResult),
+            Self::WebhookTest => ("webhook", "test", Hit::WebhookTest),
         }
     }
 
@@ -70,6 +76,7 @@ impl Scope {
             Self::Claim => limits.worker.as_ref(),
             Self::Cleanup => limits.admin.as_ref(),
             Self::QueueReady | Self::TaskResult => limits.webhook.as_ref(),
+            Self::WebhookTest => Some(&WEBHOOK_TESTS),
         }
     }
 }
@@ -96,6 +103,15 @@ impl App {
     /// As [`App::take`].
     pub async fn take_for_webhook(&self, scope: Scope, tenant: &TenantId) -> Result<(), NotTaken> {
         self.take_of(scope, tenant, None, 1).await
+    }
+
+    /// Takes one from a tenant's bucket for test calls, which it shares among its administrators.
+    ///
+    /// # Errors
+    /// As [`App::take`].
+    pub async fn take_for_test(&self, tenant: &TenantId) -> Result<(), NotTaken> {
+        // The name in place of a subject: deliveries have a bucket of the tenant's own.
+        self.take_of(Scope::WebhookTest, tenant, Some("test"), 1).await
     }
 
     async fn take_of(

@@ -6,6 +6,7 @@ mod config;
 mod dev;
 mod healthcheck;
 mod serve;
+mod webhook;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -64,6 +65,12 @@ enum Command {
         #[command(subcommand)]
         action: config::Action,
     },
+    /// Print what receivers of webhooks need
+    #[command(after_help = webhook::EXAMPLES)]
+    Webhook {
+        #[command(subcommand)]
+        action: webhook::Action,
+    },
     /// Ask the node on this machine whether it is ready
     Healthcheck(healthcheck::Args),
     /// Measure what a task costs on a running node
@@ -98,6 +105,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev => dev::run(cli.config).await,
         Command::Guard { program } => match dev::guard::run(&program)? {},
         Command::Config { action } => config::run(action, cli.config),
+        Command::Webhook { action } => webhook::run(action, cli.config),
         Command::Healthcheck(args) => healthcheck::run(args, cli.config).await,
         Command::Bench(args) => bench::run(*args).await,
         Command::Completions(args) => completions::run(&args),

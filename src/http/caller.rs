@@ -71,6 +71,14 @@ impl Caller {
         Ok(Self { principal, tenant })
     }
 
+    /// For a call that is the operator's under some settings only.
+    ///
+    /// # Errors
+    /// `403` without the scope.
+    pub fn must_be_operator(&self) -> Result<()> {
+        if self.is_operator() { Ok(()) } else { Err(Error::MissingScope(OPERATOR)) }
+    }
+
     fn with_scope(self, scope: &'static str) -> Result<Self> {
         if self.has_scope(scope) { Ok(self) } else { Err(Error::MissingScope(scope)) }
     }
@@ -190,7 +198,8 @@ impl<S: Context> FromRequestParts<S> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let admin = Admin::from_request_parts(parts, state).await?;
-        if admin.is_operator() { Ok(Self(admin)) } else { Err(Error::MissingScope(OPERATOR)) }
+        admin.must_be_operator()?;
+        Ok(Self(admin))
     }
 }
 

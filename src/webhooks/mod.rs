@@ -9,4 +9,6 @@ pub mod ops;
 pub mod outbox;
 mod schedule;
 pub mod scripts;
+pub mod secret;
 mod settle;
+pub mod test_call;

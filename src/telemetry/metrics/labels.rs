@@ -83,6 +83,7 @@ labels! {
         WorkerClaim => "worker" "claim",
         WebhookTaskResult => "webhook" "task_result",
         WebhookQueueReady => "webhook" "queue_ready",
+        WebhookTest => "webhook" "test",
         AdminCleanup => "admin" "cleanup",
     }
 

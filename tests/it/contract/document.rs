@@ -35,6 +35,8 @@ const CALLS: &str = "
     POST /v1/codeq/admin/queues/{command}/dlq/requeue
     POST /v1/codeq/admin/queues/{command}/dlq/purge
     DELETE /v1/codeq/admin/tasks/{id}
+    POST /v1/codeq/admin/webhooks/test
+    GET /v1/codeq/admin/webhook-secret
     GET /v1/codeq/admin/log-level
     PUT /v1/codeq/admin/log-level
 ";

@@ -27,3 +27,4 @@ mod timeline;
 mod tokens;
 mod topics;
 mod waiting;
+mod webhook_tools;
