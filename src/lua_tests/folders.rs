@@ -121,3 +121,15 @@ fn a_sweep_gives_up_as_many_folders_as_its_node_can_delete() {
         assert_eq!(swept.doomed.len(), given_up);
     }
 }
+
+/// These tests notice when the two lines of the submit that they are about are not there.
+#[test]
+fn a_submit_that_does_not_keep_its_folder_or_takes_a_lost_one_is_noticed() {
+    let change = |from, to| Some(Change { file: "submit", from, to });
+    let mut careless = leased_with(change("redis.call(\"ZREM\", key.folders, full)", ""));
+    careless.upload(1, &by(1), FOLDER).unwrap();
+    careless.submit_with(1, &by(1), 1, 7, "", FOLDER).unwrap();
+    assert_eq!(careless.faults().len(), 2, "one folder in two states");
+    let mut blind = leased_with(change("not redis.call(\"ZSCORE\", key.folders, full)", "false"));
+    assert!(blind.submit_with(1, &by(1), 1, 7, "", FOLDER).is_ok());
+}
