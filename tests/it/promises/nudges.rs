@@ -298,6 +298,23 @@ async fn tenants_do_not_hear_of_each_other() {
     told(&receiver, "all", 1).await;
 }
 
+/// With no subscriber a create pays a look into a map; the store is asked once a second.
+#[tokio::test]
+async fn where_nobody_is_subscribed_the_store_is_asked_once_a_second() {
+    let redis = Redis::start().await;
+    let node = settings(&redis).start().await;
+    let began = Instant::now();
+    for n in 0..100 {
+        flash(&node, &format!("queue-{}", n % 10)).await;
+    }
+    let asked = node.scrape().await.sum("codeq_store_operations_total", "operation=\"subscribed\"");
+    let seconds = began.elapsed().as_secs_f64();
+    assert!((1.0..=seconds + 1.0).contains(&asked), "{asked} times in {seconds} s");
+    let looks =
+        node.scrape().await.sum("codeq_store_operations_total", "operation=\"queue_ready\"");
+    assert_eq!(looks, 0.0);
+}
+
 /// A tenant that subscribes a victim's URL many times is held by its own bucket.
 #[tokio::test]
 async fn a_tenants_nudges_are_limited_and_what_is_refused_is_counted() {
