@@ -21,6 +21,7 @@ mod receiving;
 mod refusals;
 mod results;
 mod retention;
+mod signatures;
 mod spread;
 mod subscriptions;
 mod timeline;

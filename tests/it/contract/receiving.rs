@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::process::{Lines, Process};
-use crate::support::{Answer, Client, Keys, Raw, eventually};
+use crate::support::{Answer, Client, Keys, Node, Raw, Redis, eventually};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NEXT: &str = "a secret that is only beginning";
@@ -125,6 +125,26 @@ async fn what_is_signed_is_done_once_and_what_is_not_is_refused_with_its_reason(
     let headers = keys.sign("c_1", now(), "no JSON");
     assert_eq!(receiver.takes(headers, "no JSON").await.status, 400);
     assert_eq!(receiver.client.get("//hook").await.status, 405);
+}
+
+#[tokio::test]
+async fn it_takes_what_a_node_sends_and_goes_on_with_its_trace() {
+    let redis = Redis::start().await;
+    let signing = [("WEBHOOK_HMAC_SECRET", SECRET), ("WEBHOOK_ALLOW_PRIVATE_NETWORKS", "true")];
+    let node = Node::with(&redis, &signing).await;
+    let receiver = Example::with(SECRET, &[]).await;
+    let url = format!("{}/hook", receiver.client.origin);
+    let body = json!({"command": "mail", "payload": 1, "webhook": url});
+    let traced = format!("00-{TRACE}-b7ad6b7169203331-01");
+    let create = node.producer().create(body).header("traceparent", &traced).await;
+    let id = create.json_of(202)["id"].as_str().unwrap().to_owned();
+    node.worker().claimed("mail").await;
+    node.worker().complete(&id).await.json_of(200);
+
+    let line = receiver.line_about(&format!("{id}_1")).await;
+    assert_eq!((&line["status"], &line["duplicate"]), (&json!(200), &json!(false)), "{line}");
+    assert_eq!((&line["taskId"], &line["type"]), (&json!(id), &json!("task.completed")));
+    assert_eq!((&line["traceId"], &line["attempt"]), (&json!(TRACE), &json!("1")));
 }
 
 #[tokio::test]

@@ -13,9 +13,11 @@ mod order_within_a_queue;
 mod redis_away;
 mod tenants_are_isolated;
 mod waiters_wake;
+mod webhooks_survive;
 
 pub use accepted_is_never_lost::{Storm, nothing_accepted_is_lost};
 pub use checksum::{Run, every_file_of};
+pub use webhooks_survive::{Siege, every_end_is_told};
 
 use std::collections::BTreeSet;
 
