@@ -33,6 +33,10 @@ return {
   losses = ":od", -- zset: tenant -> death of the oldest of them
   lost_of = ":oc", -- hash: destination -> number of its dead deliveries
   delivery = ":v:", -- string [<delivery>]: record; <delivery> is <id>_<n>. No TTL while pending or dead
+  destination = ":z:", -- hash [<destination>]: its record, where its name is hashed to. TTL when idle
+  destinations = ":zt:", -- zset [<tenant>]: destination -> last seen, +inf for one without TTL
+  known = ":zt", -- zset: <tenant><destination> -> the same
+  standing = ":zs", -- zset: destination -> 0 active, 1 open, 2 paused, 3 disabled
   policy = ":u:", -- string [<queue>]: the topic's policy
   bucket = ":k:", -- string [<digest>]: rate limit, theoretical arrival time; TTL until full
   labels = ":m", -- hash: command tag -> label number, label number -> spelling

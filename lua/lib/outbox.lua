@@ -18,6 +18,15 @@ function outbox.park(destination, till)
   redis.call("ZADD", key.parked, "GT", till, destination)
 end
 
+-- Looks at a parked destination again: 1 if it was parked.
+function outbox.unpark(destination)
+  local removed = redis.call("ZREM", key.parked, destination)
+  if removed == 1 then
+    redis.call("ZADD", key.outbox, clock.now_ms, destination)
+  end
+  return removed
+end
+
 -- A delivery that is due now; its record is written.
 function outbox.enter(delivery, tenant, destination)
   redis.call("ZADD", key.pending .. destination, clock.now_ms, delivery)

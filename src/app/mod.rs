@@ -1,6 +1,7 @@
 //! What a handler can reach. Cheap to clone; holds nothing that can be lost.
 
 pub mod artifacts;
+mod destinations;
 pub mod keys;
 pub(crate) mod labels;
 mod nudges;
@@ -27,6 +28,7 @@ use crate::store::Store;
 use crate::telemetry::{LogControl, Metrics};
 
 pub use artifacts::{Deletions, NotStored, Submitter};
+pub use destinations::{Destination, KnownDestinations, Sight};
 pub use labels::Labels;
 pub use nudges::{Cause, Nudges};
 pub use outbox::{Outbox, Todo};
@@ -67,6 +69,8 @@ pub struct Parts {
     pub outbox: Outbox,
     /// Queues that became ready, for those who tell subscribers.
     pub nudges: Nudges,
+    /// What this node knows of destinations of webhooks.
+    pub destinations: KnownDestinations,
     /// What is written to the log.
     pub log: LogControl,
     /// Whether the store was looked at and may be used.
@@ -108,6 +112,7 @@ impl App {
             results: ResultWaiters::new(metrics.clone()),
             outbox: Outbox::default(),
             nudges: Nudges::default(),
+            destinations: KnownDestinations::default(),
             settings,
             store,
             auth,

@@ -329,6 +329,35 @@ local function invariants(dlq_ms)
     local ends = state == 1 or state == 3
     check(not ends or ttl(key.delivery .. name) >= 0, name, "is over and stays for ever")
   end
+
+  -- Destinations.
+  local known, standing = zset(key.known), zset(key.standing)
+  local codes = { [""] = 0, open = 1, paused = 2, disabled = 3 }
+  for _, id in ipairs(names(key.destination)) do
+    local of = hash(key.destination .. id)
+    local state = of.state or ""
+    check(of.tenant and of.tag and of.origin, id, "is nobody's destination")
+    if of.tag then
+      local met = zset(key.destinations .. of.tag)[id]
+      local pinned = codes[state] >= 2 or of.per_second or of.concurrency
+      check(met and met == known[of.tag .. id], id, "is registered", met, known[of.tag .. id])
+      check((met == math.huge) == (pinned and true or false), id, "was met", met)
+      check((ttl(key.destination .. id) == -1) == (met == math.huge), id, "expires otherwise")
+      check(standing[id] == codes[state], id, "stands", standing[id], "and is", state)
+      known[of.tag .. id], standing[id] = nil, nil
+    end
+    check((state == "open") == (of.till ~= nil), id, "is", state, "until", of.till)
+    check(state == "open" or not of.granted, id, "is", state, "and probed")
+    check((of.failures ~= nil) == (of.since ~= nil), id, "failed", of.failures, "since", of.since)
+  end
+  for member, met in pairs(known) do
+    check(met + 604800000 <= clock.now_ms, member, "is a destination without a record")
+    standing[string.sub(member, 13)] = nil
+  end
+  for id in pairs(standing) do
+    check(false, id, "stands without a record")
+  end
+
   for id, where in pairs(place) do
     local of = body(id)
     if of and of.hooks ~= 0 and where == "dead" then

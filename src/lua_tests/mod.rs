@@ -8,11 +8,13 @@
 //! - `model_test`: random sequences against a model in Rust; results and state agree.
 //! - `interleavings`: what two or three clients do, in every order.
 //! - `folders`: artifacts belong to a record, or somebody is told to delete them.
+//! - `destinations`: the circuit of a destination, its pace, and what administrators decide.
 //! - `one_slot`: every script on a Redis in cluster mode.
 //! - `mutations`: the tests above notice when a script is broken.
 //!
 //! After every step of a model or an interleaving, `invariants.lua` looks at the whole partition.
 
+mod destinations;
 mod dump;
 mod folders;
 mod interleavings;

@@ -20,6 +20,7 @@ use crate::tasks::read::Await;
 use crate::tasks::state::Read;
 use crate::tasks::timeline::ReadTimeline;
 use crate::topics::policy::{DeletePolicy, PutPolicy};
+use crate::webhooks::destinations::scripts::{Destinations, Load, Unpark};
 use crate::webhooks::scripts::{Claim, Dead, Delivered, Later};
 
 /// A cluster of one node.
@@ -118,6 +119,7 @@ fn every_look(world: &mut World) {
     assert!(db.one(DeletePolicy { queue }).unwrap().deleted);
     every_delivery(db);
     assert!(db.one(Take { bucket: "me", cost: 1, per_minute: 1, burst: 1 }).unwrap().allowed);
+    every_destination(world);
 }
 
 /// The task that died had a webhook.
@@ -157,6 +159,22 @@ fn every_delivery(db: &mut crate::store::direct::Direct) {
     let delivered =
         Delivered { alone_ms: 1000, delivery: name, entry, keep_ms: 1, idempotency: "", part: "" };
     assert!(db.one(delivered).unwrap().done);
+}
+
+fn every_destination(world: &mut World) {
+    let of = &super::destinations::HERS;
+    world.look(of);
+    world.fail(of, 5);
+    assert!(world.succeed(of).unwrap().recovered);
+    world.limit(of, Some(2.0), None).unwrap();
+    assert_eq!(world.pace(of, 1).delays_ms, [0]);
+    world.pause_destination(of, true).unwrap();
+    let page = Destinations { tag: "", state: "paused", after: "", most: 9 };
+    assert_eq!(world.db.one(page).unwrap().records.len(), 1);
+    let id = of.id.as_str();
+    assert_eq!(world.db.one(Load { destinations: id }).unwrap().pending, [0]);
+    assert!(!world.db.one(Unpark { destination: id }).unwrap().parked);
+    assert_eq!(world.depth().states, [0, 0, 1, 0]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::destinations::{HERS, HIS, of_another};
 use super::world::{By, NAMES, New, World, by, id, token};
 use crate::model::Refusal;
 use crate::store::Error;
@@ -167,7 +168,26 @@ fn cases() -> Vec<Case> {
             w.db.one(PutPolicy { queue, max: 1, retention_s: 1, text: "{}" }).map(drop)
         }),
     ]);
+    cases.extend(of_destinations());
     cases
+}
+
+/// Of a destination that nothing was ever sent to, or another tenant's.
+fn of_destinations() -> [Case; 4] {
+    let nothing: fn(&mut World) = |_| {};
+    let look: fn(&mut World) = |world| drop(world.look(&HIS));
+    [
+        case("destination_failed", "NOT_FOUND", nothing, |world| {
+            world.fail_as(&HERS, true, 1_000).map(drop)
+        }),
+        case("destination_succeeded", "NOT_FOUND", nothing, |world| world.succeed(&HERS).map(drop)),
+        case("destination_pause", "NOT_FOUND", look, |world| {
+            world.pause_destination(&of_another(), true).map(drop)
+        }),
+        case("destination_limit", "NOT_FOUND", look, |world| {
+            world.limit(&of_another(), Some(1.0), None).map(drop)
+        }),
+    ]
 }
 
 /// Plays every case. The error tells the first that goes wrong.

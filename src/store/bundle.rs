@@ -26,6 +26,7 @@ const MODULES: &[(&str, &str)] = modules![
     "count",
     "dead",
     "delivery",
+    "destination",
     "finish",
     "history",
     "keys",

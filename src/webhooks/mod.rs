@@ -3,6 +3,7 @@
 mod body;
 mod carrier;
 mod deliver;
+pub mod destinations;
 mod errand;
 mod events;
 pub mod ops;

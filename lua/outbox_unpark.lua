@@ -1,0 +1,13 @@
+-- outbox_unpark: a destination is looked at again, whatever was to be waited for.
+--
+-- KEYS  root         the partition
+-- EACH  destination  its id
+-- GIVES parked       1: it was parked
+-- COSTS O(log n) in the destinations with something pending
+-- KEEPS when its deliveries are due
+local call = require("lib.call")
+local outbox = require("lib.outbox")
+
+return call.each(function(destination)
+  return { outbox.unpark(destination) }
+end)
