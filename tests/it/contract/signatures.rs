@@ -84,6 +84,10 @@ async fn shared(
     let node = Node::with(redis, &signing(setting)).await;
     let request = delivered(&node, receiver, "").await;
     let keys: Vec<_> = secrets.iter().map(|secret| shown(&key_of(secret))).collect();
+    let told = node.operator().webhook_secret().await.json_of(200);
+    assert_eq!(told["keys"], json!(keys));
+    // Whoever is no operator learns nothing that signs for others.
+    assert_eq!(node.admin().webhook_secret().await.refusal(), "403 missing_scope missing scope");
     for (n, (key, secret)) in keys.into_iter().zip(secrets).enumerate() {
         let about = format!("secret {n} of {}", secrets.len());
         let (request, codeq) = (request.clone(), request.clone());
@@ -103,6 +107,8 @@ async fn tenants(redis: &Redis, receiver: &Receiver, cases: &mut Cases) {
     for (tenant, prefix) in [("acme", ""), ("globex", "globex-")] {
         let request = delivered(&node, receiver, prefix).await;
         let key = derived(&key_of(SECRET), tenant);
+        let told = node.token(&format!("{prefix}admin")).webhook_secret().await.json_of(200);
+        assert_eq!(told["keys"], json!([shown(&key)]));
         sent.push((tenant, request, shown(&key)));
     }
     for (sender, request, _) in &sent {
