@@ -24,6 +24,7 @@
 -- GIVES outbox     1: a delivery is due
 -- GIVES aged       1: a delivery is pending for too long
 -- GIVES doomed     folders of artifacts that the caller must delete: id and name
+-- GIVES recoveries those that nobody carries on
 -- COSTS O(k log n) for the k ≤ 4 × limit things moved
 -- KEEPS each task in one index; an attempt is counted at its claim only
 local call = require("lib.call")
@@ -177,7 +178,7 @@ end
 
 local function sweep(guard_ms, limit, dooms, chance)
   if guard_ms ~= "0" and not redis.call("SET", key.guard, "1", "NX", "PX", guard_ms) then
-    return { 0, 0, 0, {}, {}, 0, 0, 0, {} }
+    return { 0, 0, 0, {}, {}, 0, 0, 0, {}, {} }
   end
   limit = tonumber(limit)
   local woken, expired = {}, {}
@@ -196,7 +197,9 @@ local function sweep(guard_ms, limit, dooms, chance)
   more = forgotten == limit and 1 or more
   local outbox = (is_due(key.outbox, now) or is_due(key.parked, now)) and 1 or 0
   local aged = is_due(key.aging, now - age_ms) and 1 or 0
-  return { 1, more, due, woken, expired, retired, outbox, aged, doom(tonumber(dooms)) }
+  local idle = redis.call("ZRANGEBYSCORE", key.recoveries, "-inf", now, "LIMIT", 0, limit)
+  local doomed = doom(tonumber(dooms))
+  return { 1, more, due, woken, expired, retired, outbox, aged, doomed, idle }
 end
 
 local answer = call.each(sweep)

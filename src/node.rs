@@ -194,8 +194,13 @@ impl Node {
                 webhooks::outbox::run(delivering.clone(), stopped.clone())
             }));
             let stopped = token.clone();
-            tracker
-                .spawn(supervise("wake", token, move || woken.clone().run_wakes(stopped.clone())));
+            tracker.spawn(supervise("wake", token.clone(), move || {
+                woken.clone().run_wakes(stopped.clone())
+            }));
+            let (recovered, stopped) = (opened.clone(), token.clone());
+            tracker.spawn(supervise("recoveries", token, move || {
+                webhooks::recovery::run(recovered.clone(), stopped.clone())
+            }));
             watch_store(&opened).await
         })
     }

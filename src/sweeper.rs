@@ -29,7 +29,7 @@ script! {
     pub struct Sweep = "sweep", write, once_only {
         once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64, age_ms: u64, lost_ms: u64 }
         each { guard_ms: u64, limit: u64, dooms: u64, chance: f64 }
-    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<(QueueName, Bytes, Option<String>)>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool, doomed: Vec<String> }
+    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<(QueueName, Bytes, Option<String>)>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool, doomed: Vec<String>, recoveries: Vec<TaskId> }
 }
 
 /// How often a partition is swept, by whichever node.
@@ -124,6 +124,9 @@ async fn sweep_once(
         app.outbox.nudge(partition, swept.aged);
     }
     app.delete_folders(&swept.doomed);
+    for id in &swept.recoveries {
+        app.recoveries.nudge(*id);
+    }
     if swept.ran {
         events::swept(app, swept.due, swept.expired.len(), swept.retired);
     }

@@ -32,6 +32,9 @@ return {
   lost = ":od:", -- zset [<tenant>]: dead delivery -> time of death
   losses = ":od", -- zset: tenant -> death of the oldest of them
   lost_of = ":oc", -- hash: destination -> number of its dead deliveries
+  recoveries = ":or", -- zset: recovery that runs -> its next step, while taken the end of its lease
+  recovery = ":or:", -- hash [<recovery>]: what it is to do and how far it is. TTL when it is over
+  recovered = ":orm:", -- hash [<recovery>]: what became of its deliveries in this partition. TTL
   delivery = ":v:", -- string [<delivery>]: record; <delivery> is <id>_<n>. No TTL while pending or dead
   destination = ":z:", -- hash [<destination>]: its record, where its name is hashed to. TTL when idle
   destinations = ":zt:", -- zset [<tenant>]: destination -> last seen, +inf for one without TTL

@@ -7,6 +7,7 @@ pub(crate) mod labels;
 mod nudges;
 mod outbox;
 pub(crate) mod rate_limit;
+mod recoveries;
 mod result_waiters;
 mod waiters;
 mod wakes;
@@ -33,6 +34,7 @@ pub use labels::Labels;
 pub use nudges::{Cause, Nudges};
 pub use outbox::{Outbox, Todo};
 pub use rate_limit::{NotTaken, Scope};
+pub use recoveries::Recoveries;
 pub use result_waiters::{Awaiting, ResultWaiters};
 pub use waiters::{Turn, Waiter, Waiters, Wanted};
 pub use wakes::Peek;
@@ -71,6 +73,8 @@ pub struct Parts {
     pub nudges: Nudges,
     /// What this node knows of destinations of webhooks.
     pub destinations: KnownDestinations,
+    /// What this node knows of recoveries that want to be carried on.
+    pub recoveries: Recoveries,
     /// What is written to the log.
     pub log: LogControl,
     /// Whether the store was looked at and may be used.
@@ -113,6 +117,7 @@ impl App {
             outbox: Outbox::default(),
             nudges: Nudges::default(),
             destinations: KnownDestinations::default(),
+            recoveries: Recoveries::default(),
             settings,
             store,
             auth,

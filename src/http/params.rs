@@ -38,6 +38,24 @@ pub struct SubscriptionId {
     pub id: String,
 }
 
+/// Which delivery.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct WebhookId {
+    /// The `webhook-id` that receivers get: the task and the how manieth of its ends.
+    #[param(max_length = 42)]
+    pub id: String,
+}
+
+/// Which recovery.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct RecoveryId {
+    /// The recovery, as it was answered when it began.
+    #[param(format = "uuid")]
+    pub id: String,
+}
+
 /// Which queue.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]

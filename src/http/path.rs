@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
 use super::{Error, Missing, Result};
-use crate::model::{Command, TaskId};
+use crate::model::{Command, DeliveryId, TaskId};
 
 /// The `{id}` of a path, if it can be a task of ours.
 ///
@@ -41,6 +41,21 @@ impl<S: Send + Sync> FromRequestParts<S> for SubscriptionPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
         Ok(Self(parameter(parts, state, "id").await))
+    }
+}
+
+/// The `{id}` of a path, if it can be a `webhook-id`.
+///
+/// As [`TaskPath`], looking at it refuses nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct WebhookPath(pub Option<DeliveryId>);
+
+impl<S: Send + Sync> FromRequestParts<S> for WebhookPath {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let text = parameter(parts, state, "id").await;
+        Ok(Self(text.as_deref().and_then(DeliveryId::parse)))
     }
 }
 

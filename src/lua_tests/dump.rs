@@ -15,7 +15,8 @@ const DONE: &str = "kind:B ends:H completed:Q claimed:Q attempts:H token:16 dige
     trace:s1 error:s2";
 const PAST: &str = "claimed:Q ended:Q attempt:H cause:B to:B worker:s2 trace:s1 reason:s2";
 const DELIVERY: &str = "state:B attempts:H base:H claims:B flags:B reason:B kind:B ends:H at:Q \
-    born:Q changed:Q tenant:12 destination:16 asked:s1 error:s2 log:B head:I body:I";
+    born:Q changed:Q tenant:12 destination:16 asked:s1 error:s2";
+const ENTRY: &str = "at:Q trigger:B took:I status:H class:B trace:16";
 const POLICY: &str = "max:H retention:I changes:I";
 
 impl World {
@@ -103,7 +104,7 @@ fn value(suffix: &str, bytes: &[u8]) -> String {
         "a" => record(ATTEMPTED, bytes),
         "c" => record(DONE, bytes),
         "h" if of_one => record(PAST, bytes),
-        "v" => record(DELIVERY, bytes),
+        "v" => delivery(bytes),
         "u" => record(POLICY, bytes),
         _ => text(bytes),
     }
@@ -180,6 +181,43 @@ fn body(bytes: &[u8]) -> String {
     }
     fields.push(text(cut.0));
     format!("{{{}}}", fields.join(" "))
+}
+
+/// The fields, each entry of the log, how long the head is, and the body.
+fn delivery(bytes: &[u8]) -> String {
+    if bytes[0] != 1 {
+        return format!("{{version {}}}", bytes[0]);
+    }
+    let mut cut = Cut(&bytes[1..]);
+    let mut fields = cut.fields(DELIVERY);
+    for _ in 0..cut.number(1) {
+        let length = usize::try_from(cut.number(2)).unwrap();
+        fields.push(entry(&cut.take(length)));
+    }
+    let mut long = || {
+        let length = cut.number(4);
+        cut.take(usize::try_from(length).unwrap())
+    };
+    let (head, body) = (long(), long());
+    if !head.is_empty() {
+        fields.push(format!("head of {}", head.len()));
+    }
+    if !body.is_empty() {
+        fields.push(format!("body={}", text(&body)));
+    }
+    assert!(cut.0.is_empty(), "a record ends with its body");
+    format!("{{{}}}", fields.join(" "))
+}
+
+/// An attempt of the log; tests also write what is none.
+fn entry(bytes: &[u8]) -> String {
+    if bytes.len() < 32 {
+        return format!("log={}", text(bytes));
+    }
+    let mut cut = Cut(bytes);
+    let fields: Vec<String> =
+        cut.fields(ENTRY).into_iter().filter(|field| !field.contains('\0')).collect();
+    format!("log=({} {})", fields.join(" "), text(cut.0))
 }
 
 /// Ids and digests of the tests by their names.

@@ -9,6 +9,7 @@
 //! - `interleavings`: what two or three clients do, in every order.
 //! - `folders`: artifacts belong to a record, or somebody is told to delete them.
 //! - `destinations`: the circuit of a destination, its pace, and what administrators decide.
+//! - `webhook_admin`: deliveries looked at, dropped, sent again and recovered.
 //! - `one_slot`: every script on a Redis in cluster mode.
 //! - `mutations`: the tests above notice when a script is broken.
 //!
@@ -29,4 +30,5 @@ mod smoke;
 mod subscriptions;
 mod transitions;
 mod view;
+mod webhook_admin;
 mod world;

@@ -8,6 +8,7 @@ use super::world::{NAMES, New, World, by, id, start};
 use crate::app::Peek;
 use crate::app::labels::{Depths, Label, ReadLabels};
 use crate::app::rate_limit::Take;
+use crate::model::DeliveryId;
 use crate::model::delivery::Delivery;
 use crate::queues::list::List;
 use crate::queues::stats::{Queues, Stats, TenantNames};
@@ -20,8 +21,14 @@ use crate::tasks::read::Await;
 use crate::tasks::state::Read;
 use crate::tasks::timeline::ReadTimeline;
 use crate::topics::policy::{DeletePolicy, PutPolicy};
+use crate::webhooks;
+use crate::webhooks::admin::{Drop, Replay};
 use crate::webhooks::destinations::scripts::{Destinations, Load, Unpark};
+use crate::webhooks::of_task::OfTask;
+use crate::webhooks::recover::{Begin, ReadRecovery, Stop};
+use crate::webhooks::recovery::Step;
 use crate::webhooks::scripts::{Claim, Dead, Delivered, Later};
+use crate::webhooks::search::Find;
 
 /// A cluster of one node.
 fn cluster() -> TestRedis {
@@ -159,6 +166,40 @@ fn every_delivery(db: &mut crate::store::direct::Direct) {
     let delivered =
         Delivered { alone_ms: 1000, delivery: name, entry, keep_ms: 1, idempotency: "", part: "" };
     assert!(db.one(delivered).unwrap().done);
+    every_look_at_deliveries(db, delivery);
+}
+
+/// The task that died has a dead delivery.
+fn every_look_at_deliveries(db: &mut crate::store::direct::Direct, delivery: &str) {
+    let tenant = &NAMES.tenants[0];
+    let find = Find {
+        dead: true,
+        tenant: tenant.tag(),
+        destination: "",
+        command: "",
+        reason: 0,
+        until_ms: i64::MAX >> 12,
+        from_ms: 0,
+        after: "",
+        span: 9,
+    };
+    assert_eq!(db.one(find).unwrap().found.len(), 1);
+    let read = webhooks::admin::Read { delivery, tenant: "", log: 1 };
+    assert!(!db.one(read).unwrap().record.is_empty());
+    let task = DeliveryId::from_short(delivery).unwrap().task;
+    assert_eq!(db.one(OfTask { id: &task, tenant }).unwrap().delivery, delivery);
+    let (tag, recovery) = (tenant.tag(), "");
+    let replay = Replay { delivery, tenant: tag, asked: "", hold_ms: 1000, recovery };
+    assert!(db.one(replay).unwrap().moved);
+    let (recovery, at) = (&id(50), 1);
+    let begin = Begin { recovery, tenant, ask: "?", rate: 1, limit: 0, matched: 1 };
+    assert!(db.one(begin).unwrap().began);
+    let step = Step { recovery, lease_ms: 1, held_ms: 0, moved: 0, over: false };
+    assert!(db.one(step).unwrap().till_ms > at);
+    assert!(db.one(Stop { recovery, tenant }).unwrap().stopped);
+    assert_eq!(db.one(ReadRecovery { recovery }).unwrap().state, "stopped");
+    let unknown = id(99).short() + "_1";
+    assert!(!db.one(Drop { delivery: &unknown, tenant }).unwrap().dropped);
 }
 
 fn every_destination(world: &mut World) {

@@ -65,6 +65,12 @@ fn newer_attempts(world: &mut World) {
     world.on_key::<()>("HSET", ":a", &[id(1).short().as_bytes(), b"\x02"]);
 }
 
+/// A later version of the broker wrote the delivery.
+fn newer_delivery(world: &mut World) {
+    done(world);
+    world.on_key::<()>("SET", &format!(":v:{}_1", id(1).short()), &[b"\x02"]);
+}
+
 /// A later version of the broker wrote the queue's policy.
 fn newer_policy(world: &mut World) {
     world.on_key::<()>("SET", &format!(":u:{}", NAMES.queues[0].as_str()), &[b"\x02"]);
@@ -169,6 +175,7 @@ fn cases() -> Vec<Case> {
         }),
     ]);
     cases.extend(of_destinations());
+    cases.extend(of_deliveries());
     cases
 }
 
@@ -187,6 +194,24 @@ fn of_destinations() -> [Case; 4] {
         case("destination_limit", "NOT_FOUND", look, |world| {
             world.limit(&of_another(), Some(1.0), None).map(drop)
         }),
+    ]
+}
+
+fn of_deliveries() -> [Case; 10] {
+    let of_task = |w: &mut World| w.of_task(1, 0).map(drop);
+    let look = |w: &mut World| w.look_at(1, NAMES.tenants[0].tag()).map(drop);
+    let replay = |w: &mut World| w.replay(1, 1, 0).map(drop);
+    [
+        case("outbox_of_task", "NOT_FOUND", leased, of_task),
+        case("outbox_of_task", "NOT_FOUND", done, |w| w.of_task(1, 1).map(drop)),
+        case("outbox_of_task", "UNKNOWN_VERSION", newer_delivery, of_task),
+        case("outbox_read", "NOT_FOUND", leased, look),
+        case("outbox_read", "NOT_FOUND", done, |w| w.look_at(1, NAMES.tenants[1].tag()).map(drop)),
+        case("outbox_read", "UNKNOWN_VERSION", newer_delivery, look),
+        case("outbox_drop", "UNKNOWN_VERSION", newer_delivery, |w| w.drop_of(1, 0).map(drop)),
+        case("outbox_replay", "NOT_FOUND", leased, replay),
+        case("outbox_replay", "NOT_FOUND", done, |w| w.replay(1, 1, 1).map(drop)),
+        case("outbox_replay", "UNKNOWN_VERSION", newer_delivery, replay),
     ]
 }
 

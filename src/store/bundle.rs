@@ -21,6 +21,7 @@ macro_rules! modules {
 
 /// Every file of `lua/lib`, by the name under which scripts require it.
 const MODULES: &[(&str, &str)] = modules![
+    "brief",
     "call",
     "clock",
     "count",
