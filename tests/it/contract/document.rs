@@ -22,6 +22,7 @@ const CALLS: &str = "
     GET /v1/codeq/tasks/{id}
     GET /v1/codeq/tasks/{id}/result
     GET /v1/codeq/tasks/{id}/timeline
+    GET /v1/codeq/tasks/{id}/webhook
     POST /v1/codeq/tasks/{id}/cancel
     GET /v1/codeq/admin/queues
     GET /v1/codeq/admin/queues/{command}
@@ -37,6 +38,13 @@ const CALLS: &str = "
     DELETE /v1/codeq/admin/tasks/{id}
     POST /v1/codeq/admin/webhooks/test
     GET /v1/codeq/admin/webhook-secret
+    GET /v1/codeq/admin/webhooks
+    GET /v1/codeq/admin/webhooks/{id}
+    DELETE /v1/codeq/admin/webhooks/{id}
+    POST /v1/codeq/admin/webhooks/{id}/replay
+    POST /v1/codeq/admin/webhooks/recover
+    GET /v1/codeq/admin/webhooks/recoveries/{id}
+    DELETE /v1/codeq/admin/webhooks/recoveries/{id}
     GET /v1/codeq/admin/log-level
     PUT /v1/codeq/admin/log-level
 ";

@@ -28,4 +28,5 @@ mod timeline;
 mod tokens;
 mod topics;
 mod waiting;
+mod webhook_admin;
 mod webhook_tools;

@@ -10,6 +10,7 @@ mod lost_replies;
 mod nudges;
 mod one_lease_at_a_time;
 mod order_within_a_queue;
+mod recoveries;
 mod redis_away;
 mod tenants_are_isolated;
 mod waiters_wake;
@@ -17,6 +18,7 @@ mod webhooks_survive;
 
 pub use accepted_is_never_lost::{Storm, nothing_accepted_is_lost};
 pub use checksum::{Run, every_file_of};
+pub use recoveries::{Outage, recovers};
 pub use webhooks_survive::{Siege, every_end_is_told};
 
 use std::collections::BTreeSet;

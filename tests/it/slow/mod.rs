@@ -1,5 +1,6 @@
 //! What takes longer than seconds: `make soak` only.
 
 mod checksum;
+mod recover;
 mod storm;
 mod webhooks;
