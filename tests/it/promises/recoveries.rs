@@ -85,7 +85,7 @@ pub async fn recovers(outage: Outage) {
 fn never_faster(receiver: &Receiver, rate: usize) {
     let mut firsts: BTreeMap<String, Instant> = BTreeMap::new();
     for request in receiver.requests().into_iter().filter(|request| request.is_accepted()) {
-        firsts.entry(request.webhook_id().to_owned()).or_insert(request.at);
+        firsts.entry(request.webhook_id().to_owned()).or_insert(request.at.into());
     }
     let mut times: Vec<Instant> = firsts.into_values().collect();
     times.sort();
