@@ -89,6 +89,10 @@ pub async fn requeue(
             if back.length == 1 {
                 app.announce_ready(pick.partition, &queue, || cause(&step, &back.tasks));
             }
+            let one = back.tasks.first().and_then(|task| Body::read_head(&task.head).ok());
+            if let Some(one) = one {
+                events::superseded(&app, &one, back.superseded);
+            }
             for task in &back.tasks {
                 if let Ok(body) = Body::read_head(&task.head) {
                     events::redriven(&step, &task.id, &body, task.trace.as_deref());

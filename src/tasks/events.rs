@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::http::Producer;
 use crate::model::record::{Body, End, Terminal};
 use crate::model::{Task, TaskId};
-use crate::telemetry::metrics::{Status as Ended, Swept};
+use crate::telemetry::metrics::{Delivery, Status as Ended, Swept};
 use crate::telemetry::trace::{self, SpanId, Step, StepSpan, draw_span_id};
 
 use super::abandon::Abandoned;
@@ -296,6 +296,16 @@ pub fn redriven(step: &Drawn, id: &TaskId, body: &Body, before: Option<&str>) {
     let before = before.or(body.trace_parent.as_deref());
     about(&step.span(body, before), id, body);
     line!(info, "queue", "task.redriven", id, body, step.after(before), {}, "task redriven");
+}
+
+/// So many deliveries left the outbox unsent, because their tasks came back; all are of the command
+/// of this one.
+pub fn superseded(app: &App, body: &Body, deliveries: u64) {
+    if deliveries > 0 {
+        app.with_label(body.label, move |metrics| {
+            metrics.webhook_deliveries.with(Delivery::TaskResultSuperseded).inc_by(deliveries);
+        });
+    }
 }
 
 /// Time moved tasks of a partition.

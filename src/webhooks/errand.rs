@@ -85,6 +85,11 @@ impl Errand {
                 Err(unreadable) => return Ok(Err(unreadable)),
             },
         };
+        let mut terminal = claimed.terminal;
+        if terminal.len() == TERMINAL {
+            let key = keys::done(&app.partitions, &id.task);
+            terminal = whole(app, &id, key).await?.unwrap_or_default();
+        }
         Ok(Ok(Self {
             id,
             name: claimed.delivery,
@@ -92,7 +97,7 @@ impl Errand {
             lease_ms: claimed.lease_ms,
             record,
             task,
-            terminal: claimed.terminal,
+            terminal,
             claimed: (now_ms, at),
         }))
     }
@@ -158,16 +163,11 @@ impl Errand {
 
     async fn outcome(&self, app: &App) -> Result<Option<Outcome>, store::Error> {
         let partition = self.id.partition();
-        let mut terminal = self.terminal.clone();
-        if terminal.len() == TERMINAL {
-            let key = keys::done(&app.partitions, &self.id.task);
-            terminal = whole(app, &self.id, key).await?.unwrap_or_default();
-        }
         // A task that was purged left behind with the delivery what there was to say.
-        if terminal.is_empty() && !self.record.head.is_empty() {
+        if self.terminal.is_empty() && !self.record.head.is_empty() {
             return Ok(Some(Outcome { error: self.record.error.clone(), ..Outcome::default() }));
         }
-        let Ok(terminal) = Terminal::read(&terminal) else { return Ok(None) };
+        let Ok(terminal) = Terminal::read(&self.terminal) else { return Ok(None) };
         if terminal.ends != self.record.ends {
             return Ok(None);
         }

@@ -14,6 +14,7 @@ mod recoveries;
 mod redis_away;
 mod tenants_are_isolated;
 mod waiters_wake;
+mod webhooks;
 mod webhooks_survive;
 
 pub use accepted_is_never_lost::{Storm, nothing_accepted_is_lost};
