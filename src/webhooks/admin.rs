@@ -54,7 +54,7 @@ script! {
 const WHOLE_LOG: u8 = u8::MAX;
 
 /// A delivery and its attempts.
-#[utoipa::path(get, path = "/admin/webhooks/{id}", tag = "admin",
+#[utoipa::path(get, path = "/admin/webhooks/{id}", operation_id = "webhook", tag = "admin",
     params(params::WebhookId, params::OfTenants),
     responses((status = 200, body = Record), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn get(
@@ -73,7 +73,7 @@ pub async fn get(
 }
 
 /// Drops a delivery that is pending or dead.
-#[utoipa::path(delete, path = "/admin/webhooks/{id}", tag = "admin",
+#[utoipa::path(delete, path = "/admin/webhooks/{id}", operation_id = "drop_webhook", tag = "admin",
     params(params::WebhookId, params::OfTenant),
     responses((status = 204, description = "It will not be sent; also when there is none such."), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn delete(
@@ -97,7 +97,7 @@ pub async fn delete(
 }
 
 /// Sends a delivery again: the same id and body, attempts counted on.
-#[utoipa::path(post, path = "/admin/webhooks/{id}/replay", tag = "admin",
+#[utoipa::path(post, path = "/admin/webhooks/{id}/replay", operation_id = "replay_webhook", tag = "admin",
     params(params::WebhookId, params::OfTenant),
     responses((status = 202, body = Replayed), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn replay(

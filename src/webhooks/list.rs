@@ -25,7 +25,11 @@ pub struct Ask {
     #[param(required = false, pattern = "^[-_0-9A-Za-z]{16}$")]
     destination: Option<String>,
     /// A command, in any case.
-    #[param(required = false, max_length = 256)]
+    #[param(
+        required = false,
+        max_length = 256,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     command: Option<String>,
     /// Why it died; only with `state=dead`.
     #[param(required = false, pattern = "^(gone|exhausted|expired|blocked|poison|aborted)$")]
@@ -61,7 +65,7 @@ pub enum In {
 const LOOKS: usize = 16;
 
 /// A page of deliveries, oldest first.
-#[utoipa::path(get, path = "/admin/webhooks", tag = "admin",
+#[utoipa::path(get, path = "/admin/webhooks", operation_id = "webhooks", tag = "admin",
     params(params::OfTenants, Ask),
     responses((status = 200, body = Page<Shown>), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn list(

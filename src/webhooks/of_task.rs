@@ -39,7 +39,7 @@ script! {
 }
 
 /// The delivery of a task's last end that was to be told.
-#[utoipa::path(get, path = "/tasks/{id}/webhook", tag = "read", params(params::Id),
+#[utoipa::path(get, path = "/tasks/{id}/webhook", operation_id = "task_webhook", tag = "read", params(params::Id),
     responses((status = 200, body = Response), responses::Authenticated, responses::NotFound), security(("bearer" = [])))]
 pub async fn webhook(
     State(app): State<App>,

@@ -39,7 +39,10 @@ pub struct Request {
     destination: Option<String>,
     /// A command, in any case.
     #[serde(default)]
-    #[schema(max_length = 256)]
+    #[schema(
+        max_length = 256,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$"
+    )]
     command: Option<String>,
     /// `gone`, `exhausted`, `expired`, `blocked`, `poison` or `aborted`.
     #[serde(default)]
@@ -140,7 +143,7 @@ const COUNTS_FOR: Duration = Duration::from_secs(3);
 const COUNTED_AT_ONCE: usize = 4096;
 
 /// Sends dead deliveries again, oldest first.
-#[utoipa::path(post, path = "/admin/webhooks/recover", tag = "admin",
+#[utoipa::path(post, path = "/admin/webhooks/recover", operation_id = "recover_webhooks", tag = "admin",
     params(params::OfTenant), request_body = Request,
     responses((status = 200, description = "With `dryRun`.", body = Preview),
         (status = 202, body = Begun), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
@@ -188,7 +191,7 @@ pub async fn recover(
 }
 
 /// How far a recovery is; for a week after its end.
-#[utoipa::path(get, path = "/admin/webhooks/recoveries/{id}", tag = "admin",
+#[utoipa::path(get, path = "/admin/webhooks/recoveries/{id}", operation_id = "recovery", tag = "admin",
     params(params::RecoveryId, params::OfTenant),
     responses((status = 200, body = Progress), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn get(
@@ -209,7 +212,7 @@ pub async fn get(
 }
 
 /// Stops a recovery; what was sent again stays so.
-#[utoipa::path(delete, path = "/admin/webhooks/recoveries/{id}", tag = "admin",
+#[utoipa::path(delete, path = "/admin/webhooks/recoveries/{id}", operation_id = "stop_recovery", tag = "admin",
     params(params::RecoveryId, params::OfTenant),
     responses((status = 204, description = "It does not run; also when there is none such."), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
 pub async fn stop(

@@ -37,6 +37,7 @@ pub const ROUTES: &[Route] = &[
     ("PUT", "/v1/codeq/admin/topics/mail", "admin", POLICY),
     ("POST", "/v1/codeq/admin/queues/mail/dlq/requeue", "admin", DEAD),
     ("POST", "/v1/codeq/admin/queues/mail/dlq/purge", "admin", DEAD),
+    ("POST", "/v1/codeq/admin/webhooks/recover", "admin", RECOVER),
     ("PUT", "/v1/codeq/admin/log-level", "operator", &[("level", "\"info\""), ("filter", "\"\"")]),
 ];
 
@@ -66,6 +67,16 @@ const SUBSCRIPTION: &[(&str, &str)] = &[
     ("deliveryMode", "\"group\""),
     ("groupId", "\"g\""),
     ("minIntervalSeconds", "5"),
+];
+const RECOVER: &[(&str, &str)] = &[
+    ("since", "\"2026-01-01T00:00:00Z\""),
+    ("until", "\"2027-01-01T00:00:00Z\""),
+    ("destination", "\"AAAAAAAAAAAAAAAA\""),
+    ("command", "\"mail\""),
+    ("reason", "\"gone\""),
+    ("limit", "1"),
+    ("ratePerSecond", "50"),
+    ("dryRun", "true"),
 ];
 const POLICY: &[(&str, &str)] = &[
     ("priorityTiers", "[1]"),
@@ -245,6 +256,10 @@ pub fn path() -> impl Strategy<Value = String> {
         "/v1/codeq/admin/queues/@/dlq/requeue",
         "/v1/codeq/admin/topics/@",
         "/v1/codeq/admin/tasks/@",
+        "/v1/codeq/tasks/@/webhook",
+        "/v1/codeq/admin/webhooks/@",
+        "/v1/codeq/admin/webhooks/@/replay",
+        "/v1/codeq/admin/webhooks/recoveries/@",
         "/v1/codeq/@",
         "/@",
         "/v1/codeq/tasks/@/../admin/queues",
