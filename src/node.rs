@@ -12,7 +12,9 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Machinery};
 use crate::auth::Auth;
 use crate::config::{self, Settings};
-use crate::diagnostics::{CommandDepth, Health, Probes, Profiler, Readiness, RedisFacts, Scraper};
+use crate::diagnostics::{
+    CommandDepth, Health, OutboxDepth, Probes, Profiler, Readiness, Reading, RedisFacts, Scraper,
+};
 use crate::egress::Egress;
 use crate::http::{self, ServerLimits};
 use crate::model::Partitions;
@@ -139,17 +141,20 @@ impl Node {
         let app = App::new(Arc::new(settings), machinery, partitions, draining.clone());
         let readiness = Readiness::new(draining, &metrics);
         let (asked, counted, objects) = (app.clone(), app.clone(), app.objects.clone());
-        let health = Health::new(
-            readiness.clone(),
-            metrics.clone(),
-            telemetry.exporting.clone(),
-            move || redis_facts(asked.store.clone()),
-        )
-        .with_artifacts(move || {
-            let objects = objects.clone();
-            async move { objects.look().await.map_err(|failed| failed.to_string()) }
-        });
-        let scraper = Scraper::new(metrics, move || depths(counted.clone()));
+        let scraper = Scraper::new(metrics.clone(), move || depths(counted.clone()));
+        let in_outbox = scraper.clone();
+        let health =
+            Health::new(readiness.clone(), metrics, telemetry.exporting.clone(), move || {
+                redis_facts(asked.store.clone())
+            })
+            .with_artifacts(move || {
+                let objects = objects.clone();
+                async move { objects.look().await.map_err(|failed| failed.to_string()) }
+            })
+            .with_outbox(move || {
+                let scraper = in_outbox.clone();
+                async move { scraper.outbox().await }
+            });
         Ok(Self {
             app,
             probes: Probes { readiness, health, scraper },
@@ -290,9 +295,10 @@ async fn redis_facts(store: Store) -> Result<RedisFacts, String> {
     Ok(facts)
 }
 
-async fn depths(app: App) -> Result<Vec<CommandDepth>, store::Error> {
-    let counted = app.labels.depths(&app.store, &app.partitions).await?;
-    Ok(counted
+async fn depths(app: App) -> Result<Reading, store::Error> {
+    let counted = app.labels.depths(&app.store, &app.partitions);
+    let (counted, outbox) = tokio::try_join!(counted, webhooks::destinations::depth(&app))?;
+    let commands = counted
         .into_iter()
         .map(|(label, [ready, delayed, in_progress, dlq, subscriptions])| CommandDepth {
             label,
@@ -302,7 +308,19 @@ async fn depths(app: App) -> Result<Vec<CommandDepth>, store::Error> {
             dlq,
             subscriptions,
         })
-        .collect())
+        .collect();
+    let mut destinations = [0; 4];
+    for (sum, count) in destinations.iter_mut().zip(outbox.states) {
+        *sum = count;
+    }
+    let outbox = OutboxDepth {
+        pending: outbox.pending,
+        parked: outbox.parked,
+        dead: outbox.dead,
+        oldest_age_seconds: Duration::from_millis(outbox.oldest_ms).as_secs_f64(),
+        destinations,
+    };
+    Ok(Reading { commands, outbox: Some(outbox) })
 }
 
 async fn stop_signal() -> std::io::Result<()> {

@@ -64,5 +64,9 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(webhooks::recover::get, webhooks::recover::stop))
         .routes(routes!(webhooks::test_call::test))
         .routes(routes!(webhooks::secret::secret))
+        .routes(routes!(webhooks::destinations::admin::list))
+        .routes(routes!(webhooks::destinations::admin::limit))
+        .routes(routes!(webhooks::destinations::admin::pause))
+        .routes(routes!(webhooks::destinations::admin::resume))
         .routes(routes!(diagnostics::log_level::get, diagnostics::log_level::put))
 }

@@ -18,6 +18,7 @@ use utoipa::openapi::response::{Response, ResponseBuilder, ResponsesBuilder};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{ContentBuilder, OpenApi, OpenApiBuilder};
 
+use super::depths::OutboxDepth;
 use super::readiness::Readiness;
 use super::resources::Resources;
 use super::scrape::Scraper;
@@ -30,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_millis(100);
 /// A sweeper that has not come round for this long is stuck.
 const STALE_SECONDS: f64 = 30.0;
+/// An outbox whose oldest delivery has been due for this long is stuck.
+const LATE_SECONDS: f64 = 300.0;
 
 /// How something is; the worst one is how the node is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -55,6 +58,7 @@ pub struct RedisFacts {
 }
 
 type Asked = Pin<Box<dyn Future<Output = Result<RedisFacts, String>> + Send>>;
+type Counted = Pin<Box<dyn Future<Output = Option<OutboxDepth>> + Send>>;
 type Looked = Pin<Box<dyn Future<Output = Result<Duration, String>> + Send>>;
 
 /// Where the report gets its facts. Cheap to clone.
@@ -65,6 +69,7 @@ pub struct Health {
     exporting: Exporting,
     redis: Arc<dyn Fn() -> Asked + Send + Sync>,
     artifacts: Option<Arc<dyn Fn() -> Looked + Send + Sync>>,
+    outbox: Option<Arc<dyn Fn() -> Counted + Send + Sync>>,
     started: Instant,
 }
 
@@ -76,7 +81,8 @@ impl Health {
         R: Future<Output = Result<RedisFacts, String>> + Send + 'static,
     {
         let redis = Arc::new(move || Box::pin(redis()) as Asked);
-        Self { readiness, metrics, exporting, redis, artifacts: None, started: Instant::now() }
+        let started = Instant::now();
+        Self { readiness, metrics, exporting, redis, artifacts: None, outbox: None, started }
     }
 
     /// Adds the store of artifacts: how long a look at it took, or why it failed.
@@ -90,19 +96,36 @@ impl Health {
         self
     }
 
+    /// Adds the outbox: how much is in it, `None` when the store does not say.
+    #[must_use]
+    pub fn with_outbox<F, R>(mut self, outbox: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Option<OutboxDepth>> + Send + 'static,
+    {
+        self.outbox = Some(Arc::new(move || Box::pin(outbox()) as Counted));
+        self
+    }
+
     /// Asks everything once.
     pub async fn report(&self) -> Report {
-        let (redis, artifacts) =
-            tokio::join!(timeout(PATIENCE, (self.redis)()), self.look_at_artifacts());
+        let (redis, artifacts, outbox) = tokio::join!(
+            timeout(PATIENCE, (self.redis)()),
+            self.look_at_artifacts(),
+            self.count_outbox()
+        );
         let redis = match redis {
             Ok(Ok(facts)) => RedisCheck::of(&facts),
             Ok(Err(error)) => RedisCheck::failed(error),
             Err(_) => RedisCheck::failed("no answer within two seconds".to_owned()),
         };
         let uptime = self.started.elapsed();
+        let store_is_down = redis.status == Status::Unhealthy;
         let checks = Checks {
             redis,
+            circuit_breakers: outbox.map(|depth| BreakersCheck::of(depth, store_is_down)),
             sweeper: SweeperCheck::of(self.metrics.sweep_last_success.get(), uptime),
+            outbox: outbox.map(OutboxCheck::of),
             artifacts,
             resources: ResourcesCheck::of(Resources::now()),
             telemetry: TelemetryCheck::of(&self.exporting),
@@ -115,6 +138,11 @@ impl Health {
             draining: self.readiness.is_draining(),
             checks,
         }
+    }
+
+    /// Outside `None`: nobody counts it here.
+    async fn count_outbox(&self) -> Option<Option<OutboxDepth>> {
+        Some((self.outbox.as_ref()?)().await)
     }
 
     async fn look_at_artifacts(&self) -> Option<ArtifactsCheck> {
@@ -140,7 +168,11 @@ pub struct Report {
 #[derive(Clone, Debug, Serialize)]
 struct Checks {
     redis: RedisCheck,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    circuit_breakers: Option<BreakersCheck>,
     sweeper: SweeperCheck,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbox: Option<OutboxCheck>,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifacts: Option<ArtifactsCheck>,
     resources: ResourcesCheck,
@@ -152,6 +184,7 @@ impl Checks {
         self.redis
             .status
             .max(self.sweeper.status)
+            .max(self.outbox.as_ref().map_or(Status::Healthy, |check| check.status))
             .max(self.artifacts.as_ref().map_or(Status::Healthy, |check| check.status))
             .max(self.resources.status)
             .max(self.telemetry.status)
@@ -182,6 +215,8 @@ check!(RedisCheck {
     replicas: u64,
     replication_lag_seconds: u64,
 });
+check!(BreakersCheck { open_breakers: u64, store: &'static str });
+check!(OutboxCheck { pending: u64, dead: u64, oldest_age_seconds: f64 });
 check!(ArtifactsCheck { error: String, latency_ms: f64 });
 check!(SweeperCheck { last_success_seconds: f64 });
 check!(ResourcesCheck { memory_bytes: u64, memory_limit_bytes: u64, open_fds: u64, max_fds: u64 });
@@ -223,6 +258,30 @@ impl RedisCheck {
 /// `ip=…,port=…,state=online,offset=…,lag=1` → 1.
 fn lag(replica: &str) -> Option<u64> {
     replica.split(',').find_map(|part| part.trim().strip_prefix("lag="))?.parse().ok()
+}
+
+impl BreakersCheck {
+    /// A receiver that fails is no fault of the node's.
+    fn of(depth: Option<OutboxDepth>, store_is_down: bool) -> Self {
+        Self {
+            status: Status::Healthy,
+            open_breakers: depth.map(|depth| depth.destinations[1]),
+            store: Some(if store_is_down { "open" } else { "closed" }),
+        }
+    }
+}
+
+impl OutboxCheck {
+    /// Degraded when deliveries wait for us rather than for their receivers.
+    fn of(depth: Option<OutboxDepth>) -> Self {
+        let late = depth.is_none_or(|depth| depth.oldest_age_seconds > LATE_SECONDS);
+        Self {
+            status: if late { Status::Degraded } else { Status::Healthy },
+            pending: depth.map(|depth| depth.pending + depth.parked),
+            dead: depth.map(|depth| depth.dead),
+            oldest_age_seconds: depth.map(|depth| depth.oldest_age_seconds),
+        }
+    }
 }
 
 impl ArtifactsCheck {

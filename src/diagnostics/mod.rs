@@ -3,6 +3,7 @@
 //!
 //! Nothing here needs a token, so no answer holds a secret, a host or a tenant.
 
+mod depths;
 mod health;
 pub mod log_level;
 mod pprof;
@@ -10,7 +11,8 @@ mod readiness;
 mod resources;
 mod scrape;
 
+pub use depths::{CommandDepth, OutboxDepth, Reading};
 pub use health::{Health, Probes, RedisFacts, Report, Status, described, routes};
 pub use pprof::{Profiler, serve_profiles};
 pub use readiness::{Readiness, Watch};
-pub use scrape::{CommandDepth, Scraper};
+pub use scrape::Scraper;

@@ -4,47 +4,26 @@
 //! and once a second however many scrapers come. While the store is away those series are absent,
 //! and everything else is served.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntGaugeVec, Opts, TEXT_FORMAT};
+use prometheus::TEXT_FORMAT;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::depths::{Depths, OutboxDepth, Reading, Snapshot};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{Declared, depth};
 
 /// The longest that a scrape waits for the store.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one reading serves every scraper.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How many tasks a command has, over all tenants and partitions.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct CommandDepth {
-    /// The label of the metric; several queues may share one.
-    pub label: String,
-    /// Waiting for a worker.
-    pub ready: u64,
-    /// Waiting for their time.
-    pub delayed: u64,
-    /// With a worker.
-    pub in_progress: u64,
-    /// Dead letters.
-    pub dlq: u64,
-    /// Unexpired subscriptions.
-    pub subscriptions: u64,
-}
-
-type Read = Pin<Box<dyn Future<Output = Result<Vec<CommandDepth>, String>> + Send>>;
-type Snapshot = Arc<RwLock<Vec<CommandDepth>>>;
+type Read = Pin<Box<dyn Future<Output = Result<Reading, String>> + Send>>;
 
 /// Answers scrapes. Cheap to clone.
 #[derive(Clone)]
@@ -64,7 +43,7 @@ impl Scraper {
     pub fn new<F, R, E>(metrics: Metrics, read: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
-        R: Future<Output = Result<Vec<CommandDepth>, E>> + Send + 'static,
+        R: Future<Output = Result<Reading, E>> + Send + 'static,
         E: std::fmt::Display,
     {
         let snapshot = Snapshot::default();
@@ -103,6 +82,12 @@ impl Scraper {
         }
     }
 
+    /// How much is in the outbox; `None` while the store is away.
+    pub async fn outbox(&self) -> Option<OutboxDepth> {
+        self.refresh().await;
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).outbox
+    }
+
     /// Reads the depths unless somebody just did.
     async fn refresh(&self) {
         let mut refreshed = self.refreshed.lock().await;
@@ -122,70 +107,12 @@ impl Scraper {
                 error.message = error,
                 "the queues could not be read for a scrape"
             );
-            Vec::new()
+            Reading::default()
         });
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = depths;
         self.metrics.scrape_collector_success.set(if success { 1.0 } else { 0.0 });
         self.metrics.scrape_collector_duration.set(began.elapsed().as_secs_f64());
         *refreshed = Some(Instant::now());
-    }
-}
-
-/// The gauges over the snapshot.
-struct Depths {
-    snapshot: Snapshot,
-    descriptions: Vec<Desc>,
-}
-
-impl Depths {
-    fn new(snapshot: Snapshot) -> Self {
-        let descriptions = depth::ALL
-            .iter()
-            .flat_map(|declared| gauge(declared).desc().into_iter().cloned().collect::<Vec<_>>())
-            .collect();
-        Self { snapshot, descriptions }
-    }
-}
-
-fn gauge(declared: &Declared) -> IntGaugeVec {
-    IntGaugeVec::new(Opts::new(declared.name, declared.help), declared.labels)
-        .expect("the catalog declares valid names")
-}
-
-impl Collector for Depths {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        // Commands beyond the cap share a label, and a series may come only once.
-        let mut by_label: BTreeMap<&str, [u64; 5]> = BTreeMap::new();
-        for CommandDepth { label, ready, delayed, in_progress, dlq, subscriptions } in &*snapshot {
-            let sums = by_label.entry(label).or_default();
-            for (sum, more) in
-                sums.iter_mut().zip([ready, delayed, in_progress, dlq, subscriptions])
-            {
-                *sum += more;
-            }
-        }
-        let (queues, dead) = (gauge(&depth::QUEUE), gauge(&depth::DLQ));
-        let subscribed = gauge(&depth::SUBSCRIPTIONS);
-        let shown = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        for (label, [ready, delayed, in_progress, dlq, subscriptions]) in by_label {
-            let states = [
-                ("ready", ready),
-                ("delayed", delayed),
-                ("in_progress", in_progress),
-                ("dlq", dlq),
-            ];
-            for (state, count) in states {
-                queues.with_label_values(&[label, state]).set(shown(count));
-            }
-            dead.with_label_values(&[label]).set(shown(dlq));
-            subscribed.with_label_values(&[label]).set(shown(subscriptions));
-        }
-        [queues, dead, subscribed].iter().flat_map(Collector::collect).collect()
     }
 }
 
@@ -195,6 +122,7 @@ mod tests {
 
     use http_body_util::BodyExt;
 
+    use super::super::depths::CommandDepth;
     use super::*;
 
     async fn text(scraper: &Scraper) -> String {
@@ -218,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn depths_of_every_state_are_in_the_scrape() {
-        let scraper = Scraper::new(Metrics::new(), || async { Ok::<_, String>(vec![render()]) });
+        let scraper = Scraper::new(Metrics::new(), || async { Ok::<_, String>(reading()) });
         let text = text(&scraper).await;
         for line in [
             "codeq_queue_depth{command=\"render\",queue=\"ready\"} 3",
@@ -227,6 +155,14 @@ mod tests {
             "codeq_queue_depth{command=\"render\",queue=\"dlq\"} 4",
             "codeq_dlq_depth{command=\"render\"} 4",
             "codeq_subscriptions_active{command=\"render\"} 5",
+            "codeq_webhook_outbox_depth{state=\"pending\"} 7",
+            "codeq_webhook_outbox_depth{state=\"parked\"} 200000",
+            "codeq_webhook_outbox_depth{state=\"dead\"} 2",
+            "codeq_webhook_outbox_oldest_age_seconds 1.5",
+            "codeq_webhook_destinations{state=\"active\"} 9",
+            "codeq_webhook_destinations{state=\"open\"} 1",
+            "codeq_webhook_destinations{state=\"paused\"} 2",
+            "codeq_webhook_destinations{state=\"disabled\"} 3",
             "codeq_scrape_collector_success 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
@@ -234,14 +170,23 @@ mod tests {
         assert!(text.contains("# HELP codeq_queue_depth Tasks"));
     }
 
+    fn reading() -> Reading {
+        let outbox = OutboxDepth {
+            pending: 7,
+            parked: 200_000,
+            dead: 2,
+            oldest_age_seconds: 1.5,
+            destinations: [9, 1, 2, 3],
+        };
+        Reading { commands: vec![render()], outbox: Some(outbox) }
+    }
+
     #[tokio::test]
     async fn queues_that_share_a_label_are_one_series() {
         let other = || CommandDepth { label: "_other".into(), ready: 2, ..Default::default() };
-        let scraper =
-            Scraper::new(
-                Metrics::new(),
-                move || async move { Ok::<_, String>(vec![other(), other()]) },
-            );
+        let scraper = Scraper::new(Metrics::new(), move || async move {
+            Ok::<_, String>(Reading { commands: vec![other(), other()], outbox: None })
+        });
         let text = text(&scraper).await;
         assert!(text.contains("codeq_queue_depth{command=\"_other\",queue=\"ready\"} 4"), "{text}");
     }
@@ -256,7 +201,7 @@ mod tests {
                 if !first {
                     std::future::pending::<()>().await;
                 }
-                Ok::<_, String>(vec![render()])
+                Ok::<_, String>(reading())
             }
         });
         assert!(text(&scraper).await.contains("codeq_queue_depth{"));
@@ -265,6 +210,7 @@ mod tests {
         let text = text(&scraper).await;
         assert!(began.elapsed() < Duration::from_millis(2500));
         assert!(!text.contains("codeq_queue_depth"), "{text}");
+        assert!(!text.contains("codeq_webhook_outbox"), "{text}");
         assert!(text.contains("codeq_scrape_collector_success 0"));
         assert!(text.contains("codeq_rate_limit_hits_total{"), "everything else is served");
         #[cfg(target_os = "linux")]
@@ -279,7 +225,7 @@ mod tests {
             asked.fetch_add(1, Ordering::Relaxed);
             async {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                Ok::<_, String>(vec![render()])
+                Ok::<_, String>(reading())
             }
         });
         futures_util::future::join_all((0..20).map(|_| scraper.answer())).await;
@@ -295,7 +241,7 @@ mod tests {
         let asked = calls.clone();
         let _scraper = Scraper::new(Metrics::new(), move || {
             asked.fetch_add(1, Ordering::Relaxed);
-            async { Err::<Vec<CommandDepth>, _>("away") }
+            async { Err::<Reading, _>("away") }
         });
         tokio::task::yield_now().await;
         assert_eq!(calls.load(Ordering::Relaxed), 0);

@@ -36,7 +36,7 @@ pub use json::{MAX_DEPTH, Object, json_depth, parse};
 pub use middleware::around;
 pub use openapi::{COMMAND, any_json_but_null, commands, documented, moment_or_blank};
 pub use page::{Cursor, Limit, Page, decode_cursor, encode_cursor};
-pub use path::{CommandPath, NamePath, SubscriptionPath, TaskPath, WebhookPath};
+pub use path::{CommandPath, DestinationPath, NamePath, SubscriptionPath, TaskPath, WebhookPath};
 pub use query::Query;
 pub use replay::{lease_token, replayable};
 pub use request_id::{RequestId, X_REQUEST_ID};

@@ -56,6 +56,15 @@ pub struct RecoveryId {
     pub id: String,
 }
 
+/// Which destination of webhooks.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct DestinationId {
+    /// As it stands in the list.
+    #[param(pattern = "^[-_0-9A-Za-z]{16}$")]
+    pub id: String,
+}
+
 /// Which queue.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]

@@ -59,6 +59,22 @@ impl<S: Send + Sync> FromRequestParts<S> for WebhookPath {
     }
 }
 
+/// The `{id}` of a path, if it can name a destination of webhooks. Here nothing is refused, either.
+#[derive(Clone, Debug)]
+pub struct DestinationPath(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for DestinationPath {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let is_digest = |text: &String| {
+            text.len() == 16
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        Ok(Self(parameter(parts, state, "id").await.filter(is_digest)))
+    }
+}
+
 /// The `{command}` of a path. Refused with `400` `invalid command`.
 #[derive(Clone, Debug)]
 pub struct CommandPath(pub Command);

@@ -24,7 +24,9 @@ fn node(redis: Result<RedisFacts, String>) -> Node {
     let health = Health::new(readiness.clone(), metrics.clone(), Exporting::default(), move || {
         std::future::ready(redis.clone())
     });
-    let scraper = Scraper::new(metrics.clone(), || async { Ok::<_, String>(Vec::new()) });
+    let scraper = Scraper::new(metrics.clone(), || async {
+        Ok::<_, String>(crate::diagnostics::Reading::default())
+    });
     let routes = routes(Probes { readiness: readiness.clone(), health, scraper });
     Node { routes, draining, metrics, readiness }
 }

@@ -44,7 +44,7 @@ impl<'a> About<'a> {
 }
 
 /// The host of a destination: all of it that a log line may hold.
-pub(crate) fn host(record: &Destination) -> String {
+pub(super) fn host(record: &Destination) -> String {
     Target::parse_stored(&record.origin).map(|target| target.host().to_owned()).unwrap_or_default()
 }
 

@@ -2,6 +2,7 @@
 //! administrators decided. The record of each is in the store and shared by the fleet; a node acts
 //! upon what it saw at most a second ago.
 
+pub mod admin;
 mod events;
 pub mod scripts;
 
@@ -17,7 +18,7 @@ use crate::telemetry::metrics::Cache;
 
 use super::ops;
 use events::Change;
-use scripts::{Failed, Look, Pace, Succeeded, Unpark};
+use scripts::{Depth, Depths, Failed, Look, Pace, Succeeded, Unpark};
 
 /// The longest that anything is left alone before it is looked at again: a destination that is
 /// resumed while another node still thinks it paused heals by itself.
@@ -26,8 +27,9 @@ const LONGEST_WAIT_MS: i64 = 30_000;
 const PROBE_WAIT_MS: i64 = 2_000;
 /// Beyond an attempt, for its outcome to be written.
 const GRANT_MARGIN: Duration = Duration::from_secs(5);
-/// After so long no node acts upon what it saw before.
-const ALL_HAVE_SEEN: Duration = Duration::from_millis(1_500);
+/// After so long no node acts upon what it saw before: a look serves for a second, and what came of it
+/// for another.
+const ALL_HAVE_SEEN: Duration = Duration::from_millis(2_500);
 
 /// Whether something may be sent to a destination.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -252,6 +254,29 @@ impl Destinations {
             self.0.outbox.nudge(self.home(&record.id), false);
         }
     }
+}
+
+/// Destinations and tenants that a scrape looks at in one partition: far more than are ever parked at
+/// once, and a bound all the same.
+const COUNTED: u64 = 1_000;
+
+/// How much is in the outbox of all partitions.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn depth(app: &App) -> Result<Depth, store::Error> {
+    let of = |partition| app.store.run(partition, Depths { most: COUNTED });
+    let mut sum = Depth { states: vec![0; 4], ..Depth::default() };
+    for part in try_join_all(app.partitions.all().map(of)).await? {
+        sum.pending += part.pending;
+        sum.parked += part.parked;
+        sum.dead += part.dead;
+        sum.oldest_ms = sum.oldest_ms.max(part.oldest_ms);
+        for (sum, more) in sum.states.iter_mut().zip(part.states) {
+            *sum += more;
+        }
+    }
+    Ok(sum)
 }
 
 /// What a look at a record means now; `None` when the store is to be asked who probes.

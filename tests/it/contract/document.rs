@@ -45,6 +45,10 @@ const CALLS: &str = "
     POST /v1/codeq/admin/webhooks/recover
     GET /v1/codeq/admin/webhooks/recoveries/{id}
     DELETE /v1/codeq/admin/webhooks/recoveries/{id}
+    GET /v1/codeq/admin/webhook-destinations
+    PUT /v1/codeq/admin/webhook-destinations/{id}
+    POST /v1/codeq/admin/webhook-destinations/{id}/pause
+    POST /v1/codeq/admin/webhook-destinations/{id}/resume
     GET /v1/codeq/admin/log-level
     PUT /v1/codeq/admin/log-level
 ";
