@@ -155,9 +155,11 @@ local function claim_aged(most, aged_ms)
   return { now, claimed, {}, #claimed == most and 1 or 0 }
 end
 
-return call.each(function(most, room, parked, aged_ms)
+local function claim(most, room, parked, aged_ms)
   if aged_ms ~= "0" then
     return claim_aged(tonumber(most), tonumber(aged_ms))
   end
   return claim_due(tonumber(most), table_of(room, 2), table_of(parked, 13))
-end)
+end
+
+return call.each(claim)

@@ -13,36 +13,39 @@
 -- EACH  to        its destination
 -- EACH  says      its record
 -- GIVES done      1; 0: the lease was over
+-- FAILS UNKNOWN_VERSION
 -- COSTS O(log n) in the pending and in the dead deliveries
 -- KEEPS a late outcome changes nothing; one event for each death
 local call = require("lib.call")
 local clock = require("lib.clock")
-local delivery = require("lib.delivery")
+local records = require("lib.delivery")
 local key = require("lib.keys")
 local lost = require("lib.lost")
 local outbox = require("lib.outbox")
 
-return call.each(function(name, lease_ms, reason, attempted, entry, head, body, event, to, says)
-  local of, unreadable = delivery.read(name)
-  if not of or of.state ~= delivery.PENDING then
+local function dead(delivery, lease_ms, reason, attempted, entry, head, body, event, to, says)
+  local of, unreadable = records.read(delivery)
+  if not of or of.state ~= records.PENDING then
     return unreadable or { 0 }
   end
-  local due = redis.call("ZSCORE", key.pending .. of.destination, name)
+  local due = redis.call("ZSCORE", key.pending .. of.destination, delivery)
   if not due or tonumber(due) ~= tonumber(lease_ms) then
     return { 0 }
   end
-  outbox.leave(name, of.tenant, of.destination)
-  of.state, of.claims, of.changed = delivery.DEAD, 0, clock.now_ms
+  outbox.leave(delivery, of.tenant, of.destination)
+  of.state, of.claims, of.changed = records.DEAD, 0, clock.now_ms
   of.reason, of.attempts = tonumber(reason), of.attempts + attempted
   of.body = body
   if head ~= "" then
     of.head = head
   end
-  delivery.note(of, entry)
-  delivery.write(name, of)
-  lost.enter(name, of)
+  records.note(of, entry)
+  records.write(delivery, of)
+  lost.enter(delivery, of)
   if event ~= "" then
     outbox.event(event, to, says)
   end
   return { 1 }
-end)
+end
+
+return call.each(dead)

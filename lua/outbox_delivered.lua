@@ -9,11 +9,12 @@
 -- EACH  idempotency  digest of the task's idempotency key, "" without
 -- EACH  part         name of its large result, "" without
 -- GIVES done         1; 0: it was no longer pending
+-- FAILS UNKNOWN_VERSION
 -- COSTS O(log n) in the pending deliveries
 -- KEEPS whoever says so first; a success counts even when the lease is over
 local call = require("lib.call")
 local clock = require("lib.clock")
-local delivery = require("lib.delivery")
+local records = require("lib.delivery")
 local key = require("lib.keys")
 local number = require("lib.number")
 local outbox = require("lib.outbox")
@@ -34,21 +35,23 @@ local function release(id, left_ms, idempotency, part)
   end
 end
 
-return call.each(function(name, entry, keep_ms, idempotency, part)
-  local of, unreadable = delivery.read(name)
-  if not of or of.state ~= delivery.PENDING then
+local function delivered(delivery, entry, keep_ms, idempotency, part)
+  local of, unreadable = records.read(delivery)
+  if not of or of.state ~= records.PENDING then
     return unreadable or { 0 }
   end
-  local id = string.sub(name, 1, 22)
-  outbox.leave(name, of.tenant, of.destination)
-  of.state, of.attempts, of.claims = delivery.DELIVERED, of.attempts + 1, 0
+  local id = string.sub(delivery, 1, 22)
+  outbox.leave(delivery, of.tenant, of.destination)
+  of.state, of.attempts, of.claims = records.DELIVERED, of.attempts + 1, 0
   of.changed, of.asked, of.error, of.head, of.body = clock.now_ms, "", "", "", ""
-  delivery.note(of, entry)
+  records.note(of, entry)
   local stays = redis.call("PTTL", key.done .. id)
   if stays > 0 and keep_ms ~= "0" then
     stays = math.max(of.completed + keep_ms - clock.now_ms, 1)
     release(id, stays, idempotency, part)
   end
-  delivery.write_for(name, of, stays > 0 and stays or alone_ms)
+  records.write_for(delivery, of, stays > 0 and stays or alone_ms)
   return { 1 }
-end)
+end
+
+return call.each(delivered)

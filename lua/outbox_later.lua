@@ -9,27 +9,28 @@
 -- EACH  flags     what the record is to remember of its body
 -- EACH  park_ms   leave the whole destination alone so long; 0: do not
 -- GIVES done      1; 0: the lease was over
+-- FAILS UNKNOWN_VERSION
 -- COSTS O(log n) in the pending deliveries
 -- KEEPS a late outcome changes nothing
 local call = require("lib.call")
 local clock = require("lib.clock")
-local delivery = require("lib.delivery")
+local records = require("lib.delivery")
 local key = require("lib.keys")
 local number = require("lib.number")
 local outbox = require("lib.outbox")
 
-return call.each(function(name, lease_ms, delay_ms, outcome, entry, flags, park_ms)
-  local of, unreadable = delivery.read(name)
-  if not of or of.state ~= delivery.PENDING then
+local function later(delivery, lease_ms, delay_ms, outcome, entry, flags, park_ms)
+  local of, unreadable = records.read(delivery)
+  if not of or of.state ~= records.PENDING then
     return unreadable or { 0 }
   end
   local pending = key.pending .. of.destination
-  local due = redis.call("ZSCORE", pending, name)
+  local due = redis.call("ZSCORE", pending, delivery)
   if not due or tonumber(due) ~= tonumber(lease_ms) then
     return { 0 }
   end
   due = clock.now_ms + delay_ms
-  redis.call("ZADD", pending, "XX", number(due), name)
+  redis.call("ZADD", pending, "XX", number(due), delivery)
   if outcome == "0" then
     of.claims = math.max(of.claims - 1, 0)
   else
@@ -37,12 +38,14 @@ return call.each(function(name, lease_ms, delay_ms, outcome, entry, flags, park_
     of.attempts = of.attempts + (outcome == "2" and 1 or 0)
   end
   of.flags = tonumber(flags)
-  delivery.note(of, entry)
-  delivery.write(name, of)
+  records.note(of, entry)
+  records.write(delivery, of)
   if park_ms ~= "0" then
     outbox.park(of.destination, number(clock.now_ms + park_ms))
   else
     outbox.look(of.destination, number(due))
   end
   return { 1 }
-end)
+end
+
+return call.each(later)

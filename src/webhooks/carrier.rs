@@ -7,52 +7,136 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::model::delivery::Trigger;
+use crate::model::delivery::{Class, Trigger};
 
 use super::deliver::deliver;
+use super::destinations::{Destinations, Verdict};
 use super::errand::Errand;
 use super::outbox::Slot;
 use super::scripts::Claimed;
 use super::{events, settle};
 
-/// Sends each.
+/// How long the others stay away while one tries out whether the destination is back.
+const WHILE_PROBED: Duration = Duration::from_secs(2);
+/// How long a delivery stays away that there was no room for.
+const NO_ROOM: Duration = Duration::from_millis(50);
+
+/// Sends each, as far as the destination may be sent to.
 pub(super) async fn carry(app: &App, claimed: Vec<(Claimed, Slot)>, now_ms: i64, at: Instant) {
-    join_all(claimed.into_iter().map(|(claimed, slot)| async move {
-        if let Some(errand) = read(app, claimed, now_ms, at).await {
-            let trigger = match errand.record.replay {
-                true => Trigger::Replay,
-                false => Trigger::Schedule,
-            };
-            if let Err(error) = deliver(app, &errand, trigger).await {
-                events::unsettled(&errand, &error);
-            }
-        }
-        drop(slot);
-    }))
-    .await;
+    let (over, carried): (Vec<_>, Vec<_>) = read(app, claimed, now_ms, at)
+        .await
+        .into_iter()
+        .partition(|(errand, _)| errand.is_over(app));
+    // What is over is given up wherever it was to go.
+    let give_up = join_all(over.into_iter().map(|held| send(app, held, None, Duration::ZERO)));
+    tokio::join!(give_up, visit(app, carried));
 }
 
 /// Gives deliveries back that there is no room for.
 pub(super) async fn give_back(app: &App, claimed: Vec<(Claimed, Slot)>, now_ms: i64, at: Instant) {
-    join_all(claimed.into_iter().map(|(claimed, slot)| async move {
-        if let Some(errand) = read(app, claimed, now_ms, at).await {
-            // Not at once: another claim would find it before room is free.
-            let _ = settle::release(app, &errand, Duration::from_millis(50), None).await;
+    // Not for at once: another claim would find them before room is free.
+    release(app, read(app, claimed, now_ms, at).await, NO_ROOM, None).await;
+}
+
+type Held = (Errand, Slot);
+
+/// Asks whether the destination may be sent to, and acts upon it.
+async fn visit(app: &App, mut held: Vec<Held>) {
+    let Some((first, _)) = held.first() else { return };
+    let Ok(target) = first.target(app) else {
+        // Each says for itself what is wrong with it.
+        join_all(held.into_iter().map(|held| send(app, held, None, Duration::ZERO))).await;
+        return;
+    };
+    let destinations = Destinations::of(app);
+    let id = first.destination.clone();
+    // A store that is away: the leases run out, and a node tries again.
+    let Ok(verdict) = destinations.verdict(&id, first.tenant(), &target.origin()).await else {
+        return;
+    };
+    match verdict {
+        Verdict::Wait { until_ms } => {
+            let wait = u64::try_from(until_ms - first.now_ms()).unwrap_or(0).max(1);
+            for (_, slot) in &mut held {
+                slot.park(until_ms);
+            }
+            release(app, held, Duration::ZERO, Some(Duration::from_millis(wait))).await;
         }
+        Verdict::Probe => {
+            let rest = held.split_off(1);
+            let probe = held.pop().expect("there is a first");
+            tokio::join!(
+                send(app, probe, Some(Trigger::Probe), Duration::ZERO),
+                release(app, rest, Duration::ZERO, Some(WHILE_PROBED)),
+            );
+        }
+        Verdict::Send { max_per_second: None, .. } => {
+            join_all(held.into_iter().map(|held| send(app, held, None, Duration::ZERO))).await;
+        }
+        Verdict::Send { max_per_second: Some(_), .. } => {
+            let wanted = u32::try_from(held.len()).expect("one turn is short");
+            let Ok(paced) = destinations.pace(&id, wanted).await else { return };
+            let rest = held.split_off(paced.delays.len().min(held.len()));
+            let turns = held.into_iter().zip(paced.delays);
+            tokio::join!(
+                join_all(turns.map(|(held, delay)| send(app, held, None, delay))),
+                release(app, rest, Duration::ZERO, paced.wait),
+            );
+        }
+    }
+}
+
+/// Sends one, and tells what the destination showed of itself.
+async fn send(app: &App, held: Held, trigger: Option<Trigger>, delay: Duration) {
+    let (errand, slot) = held;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    let by_itself = match errand.record.replay {
+        true => Trigger::Replay,
+        false => Trigger::Schedule,
+    };
+    let made = match deliver(app, &errand, trigger.unwrap_or(by_itself)).await {
+        Ok(made) => made,
+        Err(error) => {
+            events::unsettled(&errand, &error);
+            None
+        }
+    };
+    // Its place is free; the destination's record is nobody's wait.
+    drop(slot);
+    let Some(made) = made else { return };
+    let (destinations, probe) = (Destinations::of(app), trigger == Some(Trigger::Probe));
+    match made.entry.class {
+        Class::Success => destinations.succeeded(&errand.destination, probe).await,
+        class => {
+            let asked = made.answer.retry_after;
+            destinations.failed(&errand.destination, class, probe, asked).await;
+        }
+    }
+}
+
+async fn release(app: &App, held: Vec<Held>, wait: Duration, park: Option<Duration>) {
+    join_all(held.into_iter().map(|(errand, slot)| async move {
+        // If it cannot be written, the lease runs out.
+        let _ = settle::release(app, &errand, wait, park).await;
         drop(slot);
     }))
     .await;
 }
 
-async fn read(app: &App, claimed: Claimed, now_ms: i64, at: Instant) -> Option<Errand> {
-    let name = claimed.delivery.clone();
-    match Errand::read(app, claimed, now_ms, at).await {
-        Ok(Ok(errand)) => Some(errand),
-        Ok(Err(unreadable)) => {
-            events::unreadable(&name, unreadable);
-            None
+async fn read(app: &App, claimed: Vec<(Claimed, Slot)>, now_ms: i64, at: Instant) -> Vec<Held> {
+    let read = join_all(claimed.into_iter().map(|(claimed, slot)| async move {
+        let name = claimed.delivery.clone();
+        match Errand::read(app, claimed, now_ms, at).await {
+            Ok(Ok(errand)) => Some((errand, slot)),
+            Ok(Err(unreadable)) => {
+                events::unreadable(&name, unreadable);
+                None
+            }
+            // Its lease runs out, and a node tries again.
+            Err(_) => None,
         }
-        // Its lease runs out, and a node tries again.
-        Err(_) => None,
-    }
+    }));
+    read.await.into_iter().flatten().collect()
 }

@@ -65,8 +65,7 @@ pub async fn deliver(
             return Ok(None);
         }
     };
-    let age_ms = u128::try_from(errand.age_ms()).unwrap_or(0);
-    if age_ms >= app.settings.webhook.max_age.as_millis() {
+    if errand.is_too_old(app) {
         settle::give_up(app, errand, Reason::Expired, None, body.0).await?;
         return Ok(None);
     }

@@ -123,6 +123,16 @@ impl Errand {
         self.record.claims >= MAX_CLAIMS
     }
 
+    /// Whether it is given up unsent.
+    pub fn is_over(&self, app: &App) -> bool {
+        self.is_poison() || self.is_too_old(app)
+    }
+
+    /// Whether it was pending for too long.
+    pub fn is_too_old(&self, app: &App) -> bool {
+        u128::try_from(self.age_ms()).unwrap_or(0) >= app.settings.webhook.max_age.as_millis()
+    }
+
     /// Since when this series of attempts is under way, in ms.
     pub fn age_ms(&self) -> i64 {
         self.now_ms() - self.record.born.ms()

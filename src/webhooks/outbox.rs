@@ -29,6 +29,8 @@ const TURN: usize = 8;
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// How often other nodes are asked for help.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// How long what was seen of a destination is acted upon.
+const FRESH: Duration = Duration::from_secs(1);
 /// The wait after a claim that failed.
 const STORE_AWAY: Duration = Duration::from_millis(500);
 
@@ -45,6 +47,7 @@ pub async fn run(app: App, stop: CancellationToken) {
         todo: VecDeque::new(),
         under_way: HashMap::new(),
         waiting: HashMap::new(),
+        parked: HashMap::new(),
         tasks: JoinSet::new(),
         asked: Instant::now(),
     };
@@ -55,10 +58,10 @@ pub async fn run(app: App, stop: CancellationToken) {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(destination) = free.recv() => {
-                work.freed(&destination);
-                while let Ok(destination) = free.try_recv() {
-                    work.freed(&destination);
+            Some(slot) = free.recv() => {
+                work.freed(&slot);
+                while let Ok(slot) = free.try_recv() {
+                    work.freed(&slot);
                 }
             }
             Some(answer) = answers.recv() => work.answered(answer),
@@ -91,7 +94,7 @@ struct Work {
     app: App,
     /// Deliveries that may still begin.
     room: usize,
-    freed: mpsc::UnboundedSender<String>,
+    freed: mpsc::UnboundedSender<Freed>,
     claims: mpsc::UnboundedSender<Answer>,
     /// Claims under way.
     claiming: usize,
@@ -101,6 +104,8 @@ struct Work {
     under_way: HashMap<String, usize>,
     /// Destinations without room, and where more waits for them.
     waiting: HashMap<String, VecDeque<u16>>,
+    /// Destinations that were just found to be left alone: when, and until when.
+    parked: HashMap<String, (Instant, i64)>,
     tasks: JoinSet<()>,
     /// When others were last asked for help.
     asked: Instant,
@@ -116,15 +121,19 @@ impl Work {
 
     /// A delivery has ended. Others wait for half of the room to be free, so that they are claimed
     /// by several and not one by one.
-    fn freed(&mut self, destination: &str) {
+    fn freed(&mut self, Freed { destination, parked }: &Freed) {
         self.room += 1;
+        if let Some(until_ms) = parked {
+            self.parked.insert(destination.clone(), (Instant::now(), *until_ms));
+        }
+        let half = self.most(destination) / 2;
         let Some(under_way) = self.under_way.get_mut(destination) else { return };
         *under_way -= 1;
         let left = *under_way;
         if left == 0 {
             self.under_way.remove(destination);
         }
-        if left > self.app.settings.webhook.max_concurrency_per_host / 2 {
+        if left > half {
             return;
         }
         let Some(mut partitions) = self.waiting.remove(destination) else { return };
@@ -133,7 +142,7 @@ impl Work {
             self.look_at(Partition::new(partition), Todo::default());
         }
         if !partitions.is_empty() {
-            self.waiting.insert(destination.to_owned(), partitions);
+            self.waiting.insert(destination.clone(), partitions);
         }
     }
 
@@ -145,9 +154,9 @@ impl Work {
             self.room -= reserved;
             self.claiming += 1;
             let (app, claims) = (self.app.clone(), self.claims.clone());
-            let shares = self.shares();
+            let (shares, parked) = (self.shares(), self.parked());
             self.tasks.spawn(async move {
-                let turn = claim(&app, partition, todo, reserved, &shares).await;
+                let turn = claim(&app, partition, todo, reserved, &shares, &parked).await;
                 let _ = claims.send(Answer { partition, todo, reserved, turn });
             });
         }
@@ -171,19 +180,34 @@ impl Work {
     /// How much each destination that has deliveries under way may get in one claim, as the script
     /// takes it. The claims under way share what is left.
     fn shares(&self) -> String {
-        let most = self.app.settings.webhook.max_concurrency_per_host;
-        let share = |under_way: usize| {
-            let left = most.saturating_sub(under_way);
-            (left / CLAIMS).max(left.min(1)).min(TURN)
-        };
         let mut shares = String::with_capacity(18 * self.under_way.len());
         for (destination, under_way) in &self.under_way {
-            if share(*under_way) < TURN {
-                shares.push_str(destination);
-                write!(shares, "{:02}", share(*under_way)).expect("text takes text");
+            let left = self.most(destination).saturating_sub(*under_way);
+            let share = (left / CLAIMS).max(left.min(1));
+            if share < TURN {
+                write!(shares, "{destination}{share:02}").expect("text takes text");
             }
         }
         shares
+    }
+
+    /// Most deliveries under way to a destination: its own limit, else the setting.
+    fn most(&self, destination: &str) -> usize {
+        let own = self.app.destinations.place(destination).last();
+        let own = own.and_then(|sight| sight.record.concurrency);
+        own.map_or(self.app.settings.webhook.max_concurrency_per_host, |most| {
+            usize::try_from(most).unwrap_or(usize::MAX)
+        })
+    }
+
+    /// Destinations to be left alone, as the script takes them, by what was seen just now.
+    fn parked(&mut self) -> String {
+        self.parked.retain(|_, (seen, _)| seen.elapsed() < FRESH);
+        let mut parked = String::with_capacity(29 * self.parked.len());
+        for (destination, (_, until_ms)) in &self.parked {
+            write!(parked, "{destination}{until_ms:013}").expect("text takes text");
+        }
+        parked
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -234,15 +258,18 @@ impl Work {
         for claimed in claimed {
             by_destination.entry(claimed.destination.clone()).or_default().push(claimed);
         }
-        let most = self.app.settings.webhook.max_concurrency_per_host;
         for (destination, mut claimed) in by_destination {
+            let most = self.most(&destination);
             let under_way = self.under_way.entry(destination.clone()).or_default();
             let fits = most.saturating_sub(*under_way);
             // Claims that were under way together found more than fits: the rest goes back.
             let over = claimed.split_off(fits.min(claimed.len()));
             *under_way += claimed.len() + over.len();
             self.room = self.room.saturating_sub(claimed.len() + over.len());
-            let slot = || Slot { destination: destination.clone(), freed: self.freed.clone() };
+            let slot = || Slot {
+                freed: Freed { destination: destination.clone(), parked: None },
+                to: self.freed.clone(),
+            };
             let claimed: Vec<_> = claimed.into_iter().map(|one| (one, slot())).collect();
             let over: Vec<_> = over.into_iter().map(|one| (one, slot())).collect();
             let app = self.app.clone();
@@ -256,13 +283,28 @@ impl Work {
 
 /// Room for one delivery; it is free again when this is dropped, also by a panic.
 pub(super) struct Slot {
+    freed: Freed,
+    to: mpsc::UnboundedSender<Freed>,
+}
+
+/// Room that is free again.
+#[derive(Default)]
+struct Freed {
     destination: String,
-    freed: mpsc::UnboundedSender<String>,
+    /// The destination is to be left alone until then, by the store's clock.
+    parked: Option<i64>,
+}
+
+impl Slot {
+    /// Says that the destination is to be left alone until then, by the store's clock.
+    pub(super) fn park(&mut self, until_ms: i64) {
+        self.freed.parked = Some(until_ms);
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let _ = self.freed.send(std::mem::take(&mut self.destination));
+        let _ = self.to.send(std::mem::take(&mut self.freed));
     }
 }
 
@@ -272,13 +314,14 @@ async fn claim(
     todo: Todo,
     most: usize,
     room: &str,
+    parked: &str,
 ) -> Result<(Turn, Instant), store::Error> {
     let lease = app.settings.webhook.timeout + LEASE_MARGIN;
     let claim = Claim {
         lease_ms: u64::try_from(lease.as_millis()).expect("settings bound it"),
         most: most as u64,
         room,
-        parked: "",
+        parked,
         aged_ms: if todo.aged { app.rules().age_ms } else { 0 },
     };
     let turn = app.store.run(partition, claim).await?;

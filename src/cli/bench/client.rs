@@ -20,6 +20,7 @@ const VERDICT: &str = r#""status":"COMPLETED","result":{"ok":true}"#;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the load looks like; the same for all clients and phases.
+#[derive(Clone)]
 pub struct Plan {
     /// Where the connections lead, one after the other in turn.
     pub targets: Vec<Target>,
@@ -35,6 +36,8 @@ pub struct Plan {
     pub batch: u64,
     /// Bytes of a task's payload.
     pub payload_bytes: usize,
+    /// Where the ends of tasks are told; empty for nowhere.
+    pub webhook: String,
 }
 
 /// The three calls, as indexes into [`Seen::micros`].
@@ -101,6 +104,11 @@ impl Client {
         }
     }
 
+    /// The calls that follow are those of this plan.
+    pub fn follow(&mut self, plan: Rc<Plan>) {
+        self.plan = plan;
+    }
+
     /// The calls that follow are repeated until `deadline`, and use the batch endpoints or not.
     pub fn begin(&mut self, singly: bool, deadline: Instant) {
         (self.singly, self.deadline) = (singly, deadline);
@@ -143,8 +151,13 @@ impl Client {
             self.next_payload = (self.next_payload + 1) % self.payloads.len();
             let comma = if item > 0 { "," } else { "" };
             let payload = &self.payloads[self.next_payload];
-            let parts = [comma, r#"{"command":""#, command, r#"","payload":"#, payload, "}"];
+            let parts = [comma, r#"{"command":""#, command, r#"","payload":"#, payload];
             parts.iter().for_each(|part| body.push_str(part));
+            if !self.plan.webhook.is_empty() {
+                let parts = [r#","webhook":""#, &self.plan.webhook, r#"""#];
+                parts.iter().for_each(|part| body.push_str(part));
+            }
+            body.push('}');
         }
         if !self.singly {
             body.push_str("]}");
@@ -327,6 +340,7 @@ mod tests {
             concurrency: 1,
             batch: 2,
             payload_bytes: 2,
+            webhook: String::new(),
         };
         let mut client = Client::new(Rc::new(plan), 0);
         let answer = br#"{"results":[{"task":{"id":"1"}},{"error":"x","code":"store_unavailable"},

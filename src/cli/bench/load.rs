@@ -54,6 +54,15 @@ impl Load {
         Self { plan, clients, held: RefCell::default() }
     }
 
+    /// Has the ends of the tasks that follow told to this URL.
+    pub fn tell(&mut self, webhook: &str) {
+        let plan = Plan { webhook: webhook.to_owned(), ..Plan::clone(&self.plan) };
+        self.plan = Rc::new(plan);
+        for client in &mut self.clients {
+            client.follow(Rc::clone(&self.plan));
+        }
+    }
+
     /// Takes `tasks` tasks through `step`, or as many as the time allows.
     ///
     /// # Errors

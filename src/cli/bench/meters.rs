@@ -208,8 +208,8 @@ fn read_metrics(text: &str, batches: &mut Batches) -> Option<f64> {
     cpu
 }
 
-/// CPU seconds of a process so far, all threads, user and system.
-fn process_cpu(pid: &str) -> anyhow::Result<f64> {
+/// CPU seconds of a process so far, all threads, user and system; of one thread for `<pid>/task/<tid>`.
+pub fn process_cpu(pid: &str) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     // The second field is the program's name in parentheses and may hold anything.

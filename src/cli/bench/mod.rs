@@ -11,6 +11,7 @@ mod meters;
 mod report;
 #[cfg(test)]
 mod stub;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use client::Plan;
 use http::{Connection, Target};
 use load::{Load, Step};
 use meters::Meters;
-use report::{Growth, Phase, Report};
+use report::{Delivered, Growth, Phase, Report};
 
 /// A phase of the load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -37,6 +38,9 @@ pub enum Suite {
     Cycle,
     /// Create + claim while few and while very many tasks are queued.
     Growth,
+    /// Deliveries, against the same number of bare POSTs to the same receiver. Needs an admin's
+    /// producer token.
+    Webhooks,
 }
 
 /// Measure what a task costs on a running node.
@@ -147,12 +151,17 @@ impl Bench {
         let load = Load::new(plan(&args, targets));
         let mut bench = Self { args, load, meters, phases: Vec::new() };
         let growth = bench.run_all().await?;
+        let delivered = match bench.args.suites.contains(&Suite::Webhooks) {
+            true => Some(bench.webhooks().await?),
+            false => None,
+        };
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             redis_version,
             settings: settings.into(),
             phases: bench.phases,
             growth,
+            delivered,
         })
     }
 
@@ -211,6 +220,44 @@ impl Bench {
         growth.context("--queued names no length")
     }
 
+    /// Tasks end while their receiver is held back; then it is let go.
+    async fn webhooks(&mut self) -> anyhow::Result<Delivered> {
+        let receiver = webhooks::Receiver::start()?;
+        let target = Target::new(self.args.urls.first().context("--url names no node")?)?;
+        let (mut node, token) = (Connection::new(target), self.args.producer_token.clone());
+        let (tasks, limit) = (self.args.tasks, self.limit());
+        self.load.tell(&format!("{}/hook", receiver.origin));
+        let warm_up = self.args.warm_up.max(1);
+        self.load.run(Step::Cycle, warm_up, limit).await?;
+        receiver.until(warm_up, limit).await?;
+
+        let destination = webhooks::Destination::find(&mut node, &token, &receiver.origin).await?;
+        destination.pause(&mut node).await?;
+        self.load.run(Step::Cycle, tasks, limit).await?;
+        let before = self.meters.read().await?;
+        let cpu = receiver.cpu_seconds()?;
+        destination.resume(&mut node).await?;
+        receiver.until(warm_up + tasks, limit).await?;
+        let mut cost = before.until(&self.meters.read().await?);
+        cost.generator_cpu_seconds = receiver.cpu_seconds()? - cpu;
+        let connections = receiver.connections();
+
+        let bare = tokio::task::spawn_blocking(move || webhooks::bare_posts(&receiver, tasks));
+        let bare = bare.await.context("the bare client stopped")??;
+        let node_cpu = cost.node_cpu_seconds.context("no CPU time of the node was read")?;
+        let delivered = Delivered {
+            deliveries_per_second: tasks as f64 / cost.wall_seconds,
+            posts_per_second: tasks as f64 / bare.wall_seconds,
+            of_the_ceiling: bare.wall_seconds / cost.wall_seconds,
+            node_micros: node_cpu * 1e6 / tasks as f64,
+            post_micros: bare.cpu_seconds * 1e6 / tasks as f64,
+            connections,
+        };
+        let seen = client::Seen { tasks, ..client::Seen::default() };
+        self.phases.push(Phase::new("deliver".to_owned(), tasks, seen, cost));
+        Ok(delivered)
+    }
+
     async fn phase(&mut self, name: String, step: Step, tasks: u64) -> anyhow::Result<Phase> {
         let before = self.meters.read().await?;
         let seen = self.load.run(step, tasks, self.limit()).await?;
@@ -241,6 +288,7 @@ fn plan(args: &Args, targets: Vec<Target>) -> Plan {
         concurrency: args.concurrency as usize,
         batch: args.batch,
         payload_bytes: args.payload_bytes as usize,
+        webhook: String::new(),
     }
 }
 

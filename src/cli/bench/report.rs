@@ -22,6 +22,26 @@ pub struct Report {
     pub phases: Vec<Phase>,
     /// Cost at the largest length of the queue over the cost at the smallest; after `growth`.
     pub growth: Option<Growth>,
+    /// Deliveries against bare POSTs; after `webhooks`.
+    pub delivered: Option<Delivered>,
+}
+
+/// What a delivery costs beside a bare POST of the same body by the same HTTP client.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivered {
+    /// Deliveries a second.
+    pub deliveries_per_second: f64,
+    /// POSTs a second.
+    pub posts_per_second: f64,
+    /// The one over the other.
+    pub of_the_ceiling: f64,
+    /// Node CPU a delivery.
+    pub node_micros: f64,
+    /// CPU of the client a POST.
+    pub post_micros: f64,
+    /// Connections that the nodes opened to the receiver.
+    pub connections: usize,
 }
 
 /// How the cost of create + claim grows with the queue.
@@ -169,6 +189,21 @@ impl Report {
                     ratio(growth.redis),
                     ratio(growth.node),
                     ratio(Some(growth.wall))
+                ),
+            );
+        }
+        if let Some(told) = &self.delivered {
+            writes(
+                &mut text,
+                &format!(
+                    "deliveries {:.0}/s, bare POSTs {:.0}/s: {:.0} %; node {:.1} µs a delivery, \
+                     client {:.1} µs a POST; {} connections",
+                    told.deliveries_per_second,
+                    told.posts_per_second,
+                    told.of_the_ceiling * 100.0,
+                    told.node_micros,
+                    told.post_micros,
+                    told.connections
                 ),
             );
         }

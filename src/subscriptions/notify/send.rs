@@ -14,9 +14,11 @@ use tokio::task::JoinSet;
 use crate::app::App;
 use crate::egress::{Outcome, Target};
 use crate::model::delivery::Class;
+use crate::model::record::destination_digest;
 use crate::model::{TenantId, Time};
 use crate::telemetry::metrics::{Delivery, WebhookAttempt, WebhookKind};
 use crate::telemetry::trace::CallSpan;
+use crate::webhooks::destinations::{Destinations, Verdict};
 
 use super::super::upsert::Mode;
 use super::{News, Told};
@@ -95,16 +97,26 @@ impl Post {
         // First the host's slot: who waits for a host that hangs must not hold one of all.
         let _of_host = of_host.acquire_owned().await.ok();
         let _slot = self.slots.acquire().await.ok();
-        if !may_send(&self.app, &tenant, &origin).await {
-            return letter.failed();
-        }
+        let destination = destination_digest(&tenant, &origin);
+        let destinations = Destinations::of(&self.app);
+        let probe = match destinations.verdict(&destination, Some(&tenant), &origin).await {
+            Ok(Verdict::Send { .. }) => false,
+            Ok(Verdict::Probe) => true,
+            // A destination that is left alone gets none.
+            Ok(Verdict::Wait { .. }) | Err(_) => return letter.failed(),
+        };
         if self.app.take_for_webhook(crate::app::Scope::QueueReady, &tenant).await.is_err() {
             return letter.failed();
         }
-        self.attempt(letter, &target).await;
+        let (class, asked) = self.attempt(letter, &target).await;
+        match class {
+            Class::Success => destinations.succeeded(&destination, probe).await,
+            class => destinations.failed(&destination, class, probe, asked).await,
+        }
     }
 
-    async fn attempt(&self, letter: &Letter, target: &Target) {
+    /// Sends it; how that ended, and how long the receiver wants to be left alone.
+    async fn attempt(&self, letter: &Letter, target: &Target) -> (Class, Option<Duration>) {
         let Letter { told, mode, news } = letter;
         let (stored, state) = (&news.cause.trace_parent, &news.cause.trace_state);
         let name = "codeq.webhook.queue_ready";
@@ -149,6 +161,7 @@ impl Post {
             letter.failed();
             letter.warn(target.host(), class);
         }
+        (result, attempt.retry_after)
     }
 }
 
@@ -184,11 +197,6 @@ impl Letter {
             "a subscriber could not be told"
         );
     }
-}
-
-/// Whether the destination is one to which something may be sent now.
-async fn may_send(_app: &App, _tenant: &TenantId, _origin: &str) -> bool {
-    true
 }
 
 /// Slots by name, as many for each; a name that nobody uses is forgotten.
