@@ -4,6 +4,7 @@ mod admin;
 mod artifacts;
 mod batches;
 mod claims;
+mod destinations;
 mod dlq;
 mod document;
 mod hostile;

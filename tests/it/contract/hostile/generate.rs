@@ -38,6 +38,12 @@ pub const ROUTES: &[Route] = &[
     ("POST", "/v1/codeq/admin/queues/mail/dlq/requeue", "admin", DEAD),
     ("POST", "/v1/codeq/admin/queues/mail/dlq/purge", "admin", DEAD),
     ("POST", "/v1/codeq/admin/webhooks/recover", "admin", RECOVER),
+    (
+        "PUT",
+        "/v1/codeq/admin/webhook-destinations/AAAAAAAAAAAAAAAA",
+        "admin",
+        &[("maxPerSecond", "5"), ("maxConcurrency", "2")],
+    ),
     ("PUT", "/v1/codeq/admin/log-level", "operator", &[("level", "\"info\""), ("filter", "\"\"")]),
 ];
 
