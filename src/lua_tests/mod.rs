@@ -10,6 +10,8 @@
 //! - `folders`: artifacts belong to a record, or somebody is told to delete them.
 //! - `destinations`: the circuit of a destination, its pace, and what administrators decide.
 //! - `webhook_admin`: deliveries looked at, dropped, sent again and recovered.
+//! - `outbox`: whose turn it is to be told, and what a late word is worth; `outbox_model`: two nodes in
+//!   random sequences against a model.
 //! - `one_slot`: every script on a Redis in cluster mode.
 //! - `mutations`: the tests above notice when a script is broken.
 //!
@@ -23,6 +25,8 @@ mod invariants;
 mod model_test;
 mod mutations;
 mod one_slot;
+mod outbox;
+mod outbox_model;
 mod promises;
 mod reference;
 mod refusals;

@@ -96,6 +96,22 @@ pub const MUTATIONS: &[Change] = &[
         "",
     ),
     change("redrive", "superseded + finish.supersede(id, found, kept.ends)", "superseded"),
+    change(
+        "outbox_later",
+        "if not due or tonumber(due) ~= tonumber(lease_ms) then",
+        "if not due then",
+    ),
+    change(
+        "outbox_dead",
+        "if not due or tonumber(due) ~= tonumber(lease_ms) then",
+        "if not due then",
+    ),
+    change("outbox_dead", "  lost.enter(name, of)\n", ""),
+    change("outbox_delivered", "  outbox.leave(name, of.tenant, of.destination)\n", ""),
+    change("outbox_claim", "string.char(claims)", "string.char(0)"),
+    change("outbox_claim", "next_due <= now and 1 or 0", "0"),
+    change("outbox_claim", "if due and tonumber(due) <= now then", "if due then"),
+    change("lib/outbox", "      redis.call(\"ZREM\", key.parked, destination)\n", ""),
 ];
 
 #[test]
@@ -113,7 +129,7 @@ mod slow {
 
     use super::MUTATIONS;
     use crate::lua_tests::world::World;
-    use crate::lua_tests::{interleavings, model_test, refusals};
+    use crate::lua_tests::{interleavings, model_test, outbox_model, refusals};
 
     /// Whether a play went wrong, in words or with a panic.
     fn noticed<T>(play: impl FnOnce() -> Result<T, String>) -> bool {
@@ -129,16 +145,19 @@ mod slow {
             });
             let by_orders = noticed(|| interleavings::play(&mut World::changed(Some(*change)), 5));
             let by_refusals = noticed(|| refusals::play(&mut World::changed(Some(*change))));
+            let by_outbox =
+                !by_model && noticed(|| outbox_model::play(World::changed(Some(*change)), 200, 0));
             let mark = |noticed: bool| if noticed { "✓" } else { "·" };
             println!(
-                "model {} orders {} refusals {}  lua/{}.lua: {}",
+                "model {} orders {} refusals {} outbox {}  lua/{}.lua: {}",
                 mark(by_model),
                 mark(by_orders),
                 mark(by_refusals),
+                mark(by_outbox),
                 change.file,
                 change.from.trim()
             );
-            if !by_model && !by_orders && !by_refusals {
+            if !by_model && !by_orders && !by_refusals && !by_outbox {
                 missed.push(change);
             }
         }
