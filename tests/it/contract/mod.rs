@@ -31,3 +31,4 @@ mod topics;
 mod waiting;
 mod webhook_admin;
 mod webhook_tools;
+mod webhooks;

@@ -148,6 +148,27 @@ async fn a_delivery_that_waits_for_too_long_is_given_up_unsent_also_when_its_rec
     until_outbox_is_empty(&redis).await;
 }
 
+#[tokio::test]
+async fn a_delivery_that_ten_nodes_did_not_come_back_from_takes_no_eleventh_with_it() {
+    let redis = Redis::start().await;
+    let node = hooked(&redis).set("RESULT_WEBHOOK_BASE_BACKOFF_SECONDS", "60").start().await;
+    let receiver = Receiver::start().await;
+    receiver.answers(Reply::Status(500));
+    let id = completed(&node, "m", &receiver).await;
+    let of = until_delivery(&redis, &id, 1, |of| of.attempts > 0).await;
+    let place = Place::of(&id, 1);
+    let mut write = redis::pipe();
+    write.cmd("SETRANGE").arg(&place.record).arg(6).arg(&[10u8][..]);
+    write.cmd("ZADD").arg(place.pending(&of)).arg("XX").arg(1).arg(&place.short);
+    write.cmd("ZADD").arg(format!("{}:o", place.root)).arg("XX").arg(1).arg(&of.destination);
+    write.exec_async(&mut redis.connection().await).await.unwrap();
+    let dead = until_state(&redis, &id, 1, State::Dead).await;
+    assert_eq!((dead.reason, dead.attempts), (Some(Reason::Poison), 1));
+    assert_eq!(receiver.count(), 1, "it was sent once more");
+    until_outbox_is_empty(&redis).await;
+    assert_eq!(node.scrape().await.sum("codeq_webhook_dead_total", "\"poison\""), 1.0);
+}
+
 /// Hole 2: no resolver ever sees a literal address.
 #[tokio::test]
 async fn an_address_that_is_refused_by_now_is_not_called() {
