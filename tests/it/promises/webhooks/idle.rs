@@ -7,13 +7,13 @@ use futures_util::future::join_all;
 use super::{completed, hooked, until_outbox_is_empty};
 use crate::support::{Node, Receiver, Redis, eventually};
 
-/// Looks at the outbox so far, by any node.
+/// Looks at the outbox and at destinations so far, by any node.
 async fn looks(nodes: &[Node]) -> f64 {
     let scrapes = join_all(nodes.iter().map(Node::scrape)).await;
-    let claims = |scrape: &crate::support::Scrape| {
-        scrape.sum("codeq_store_operations_total", "\"outbox_claim\"")
+    let calls = |name: &str| -> f64 {
+        scrapes.iter().map(|scrape| scrape.sum("codeq_store_operations_total", name)).sum()
     };
-    scrapes.iter().map(claims).sum()
+    calls("\"outbox_claim\"") + calls("\"destination_look\"")
 }
 
 #[tokio::test]
@@ -36,13 +36,20 @@ async fn an_outbox_that_was_used_is_left_alone_and_leaves_no_key() {
     eventually("no key of a delivery is left", || async {
         let left = redis.keys().await;
         let of_webhooks = |key: &String| {
-            key.rsplit_once('}').is_some_and(|(_, name)| {
-                name.starts_with(":o") || name.starts_with(":v") || name.starts_with(":z")
-            })
+            key.rsplit_once('}')
+                .is_some_and(|(_, name)| name.starts_with(":o") || name.starts_with(":v"))
         };
         (!left.iter().any(of_webhooks)).then_some(())
     })
     .await;
+    // Where something was sent is remembered for a week.
+    let known = redis.keys().await;
+    let known: Vec<_> = known.iter().filter(|key| key.contains(":z:")).collect();
+    assert_eq!(known.len(), receivers.len());
+    for key in known {
+        let ttl: i64 = redis.command(&format!("TTL {key}")).await;
+        assert!((1..=604_800).contains(&ttl), "{key} stays {ttl} s");
+    }
     let before = looks(&nodes).await;
     assert!(before > 0.0);
     // Four sweeps; that nothing happens can only be seen in time.
