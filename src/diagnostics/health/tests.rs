@@ -112,6 +112,35 @@ async fn the_worst_check_decides() {
 }
 
 #[tokio::test]
+async fn an_outbox_that_is_late_degrades_the_node_and_dead_receivers_do_not() {
+    let report = async |outbox: Option<OutboxDepth>| {
+        let metrics = Metrics::new();
+        let readiness = Readiness::new(CancellationToken::new(), &metrics);
+        let facts = || std::future::ready(Ok(facts()));
+        let health = Health::new(readiness, metrics, Exporting::default(), facts)
+            .with_outbox(move || std::future::ready(outbox));
+        serde_json::to_value(health.report().await).unwrap()
+    };
+    let depth = OutboxDepth {
+        pending: 2,
+        parked: 40,
+        dead: 3,
+        oldest_age_seconds: 1.5,
+        destinations: [5, 2, 0, 0],
+    };
+    let well = report(Some(depth)).await;
+    assert_eq!(
+        well["checks"]["outbox"],
+        json!({"status": "healthy", "pending": 42, "dead": 3, "oldest_age_seconds": 1.5})
+    );
+    let breakers = json!({"status": "healthy", "open_breakers": 2, "store": "closed"});
+    assert_eq!(well["checks"]["circuit_breakers"], breakers);
+    let late = report(Some(OutboxDepth { oldest_age_seconds: 301.0, ..depth })).await;
+    assert_eq!(late["checks"]["outbox"]["status"], "degraded");
+    assert_eq!(report(None).await["checks"]["outbox"], json!({"status": "degraded"}));
+}
+
+#[tokio::test]
 async fn a_stuck_sweeper_degrades_the_node() {
     let node = node(Ok(facts()));
     let minute_ago = jiff::Timestamp::now().as_second() as f64 - 60.0;

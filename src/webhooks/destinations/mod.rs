@@ -27,9 +27,10 @@ const LONGEST_WAIT_MS: i64 = 30_000;
 const PROBE_WAIT_MS: i64 = 2_000;
 /// Beyond an attempt, for its outcome to be written.
 const GRANT_MARGIN: Duration = Duration::from_secs(5);
-/// After so long no node acts upon what it saw before: a look serves for a second, and what came of it
-/// for another.
-const ALL_HAVE_SEEN: Duration = Duration::from_millis(2_500);
+/// When what waits is looked at again after a recovery, each time after the one before: a look serves
+/// a node for a second, and what came of it for another, and until then it may be parked again.
+const LOOKS: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(1_200), Duration::from_millis(1_300)];
 
 /// Whether something may be sent to a destination.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -216,18 +217,18 @@ impl Destinations {
         self.0.destinations.see(Sight::new(record, now_ms));
     }
 
-    /// Has what waits for a destination looked at in every partition, behind the caller's back. A
-    /// second time when no node can still believe what it saw before, and park it again.
+    /// Has what waits for a destination looked at in every partition, behind the caller's back, until
+    /// no node can still believe what it saw before.
     pub fn look_everywhere(&self, id: String) {
         let this = self.clone();
         self.0.background.spawn(async move {
-            this.unpark(&id).await;
-            tokio::select! {
-                () = tokio::time::sleep(ALL_HAVE_SEEN) => {}
-                // A park ends by itself soon.
-                () = this.0.draining.cancelled() => return,
+            for pause in LOOKS {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => this.unpark(&id).await,
+                    // A park ends by itself soon.
+                    () = this.0.draining.cancelled() => return this.unpark(&id).await,
+                }
             }
-            this.unpark(&id).await;
         });
     }
 

@@ -1,6 +1,7 @@
 //! What takes longer than seconds: `make soak` only.
 
 mod checksum;
+mod destinations;
 mod recover;
 mod storm;
 mod webhooks;
