@@ -145,6 +145,12 @@ async fn it_takes_what_a_node_sends_and_goes_on_with_its_trace() {
     assert_eq!((&line["status"], &line["duplicate"]), (&json!(200), &json!(false)), "{line}");
     assert_eq!((&line["taskId"], &line["type"]), (&json!(id), &json!("task.completed")));
     assert_eq!((&line["traceId"], &line["attempt"]), (&json!(TRACE), &json!("1")));
+    let hook = eventually("the node knows that it was taken", || async {
+        let hook = node.producer().task_webhook(&id).await.json_of(200);
+        (hook["state"] == "delivered").then_some(hook)
+    })
+    .await;
+    assert_eq!(hook["attempts"][0]["status"], 200, "{hook}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Who creates the tasks, and who ends them.
+//! Who creates the tasks, who ends them, and who looks after the destinations.
 
 use std::time::Duration;
 
@@ -134,4 +134,24 @@ async fn finish(nodes: &Callers, task: &Value, end: End) {
         }
         End::CompletedInBatch | End::LeaseExpired | End::Cancelled => {}
     }
+}
+
+/// What an operator does who does not want to wait: ends the pause of destinations that are open.
+/// How often.
+pub async fn operate(nodes: Callers, stop: CancellationToken) -> usize {
+    let mut resumed = 0;
+    while !stop.is_cancelled() {
+        if let Some(page) = nodes.attempt(|node| node.destinations("state=open&limit=1000")).await {
+            let page = page.json_of(200);
+            for destination in page["items"].as_array().unwrap() {
+                let id = text(destination, "id");
+                if let Some(answer) = nodes.attempt(|node| node.resume_destination(&id)).await {
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    resumed += 1;
+                }
+            }
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    resumed
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::callers::{produce, work};
+use self::callers::{operate, produce, work};
 use self::hosts::Hosts;
 use self::verdict::every_end_was_told;
 use super::{quick, text};
@@ -70,8 +70,10 @@ pub async fn every_end_is_told(siege: Siege) {
     let fleet = Fleet::start(settings(&redis), siege.nodes).await;
     let mut hosts = Hosts::start(siege.receivers, siege.seed, siege.failures, SECRET).await;
     let (producers, workers) = (fleet.callers("admin"), fleet.callers("worker"));
+    let operator = fleet.callers("operator");
 
     let nodes = Nemesis::start(|stop| kill_nodes(fleet, siege.node_dies, stop));
+    let operators = Nemesis::start(|stop| operate(operator, stop));
     let labour: Vec<_> =
         (0..siege.workers).map(|_| Nemesis::start(|stop| work(workers.clone(), stop))).collect();
     let created: Vec<_> = (0..siege.producers)
@@ -94,9 +96,10 @@ pub async fn every_end_is_told(siege: Siege) {
     for worker in labour {
         worker.stop().await;
     }
+    let resumed = operators.stop().await;
     let (killed, fleet) = nodes.stop().await;
     fleet.until_ready().await;
-    println!("{seconds:.1} s, {killed} nodes killed");
+    println!("{seconds:.1} s, {killed} nodes killed, {resumed} destinations resumed by hand");
     every_end_was_told(&fleet, &redis, &hosts, &tasks, accepted).await;
 }
 

@@ -113,6 +113,15 @@ async fn outbox_is_empty(fleet: &Fleet, redis: &Redis) {
     })
     .await;
     let operator = fleet.node(0).operator();
+    for state in ["pending", "dead"] {
+        let page = operator.webhooks(&format!("state={state}&limit=10")).await.json_of(200);
+        assert_eq!(page["items"], Value::Array(Vec::new()), "{state}");
+    }
+    let page = operator.destinations("limit=1000").await.json_of(200);
+    for destination in page["items"].as_array().unwrap() {
+        let left = (&destination["pending"], &destination["dead"]);
+        assert_eq!(left, (&0.into(), &0.into()), "{destination}");
+    }
     for command in [COMMAND, CANCELLED] {
         let [ready, delayed, leased, _dead] = operator.counts(command).await;
         assert_eq!([ready, delayed, leased], [0, 0, 0], "{command}");
