@@ -1,4 +1,5 @@
--- outbox_unpark: a destination is looked at again, whatever was to be waited for.
+-- outbox_unpark: a destination is looked at again, whatever was to be waited for. A node that still
+-- believes what it saw before parks it for a moment only.
 --
 -- KEYS  root         the partition
 -- EACH  destination  its id

@@ -27,6 +27,7 @@ return {
   awaited = ":y", -- zset: id of a task whose result somebody waits for -> when the wait ends
   outbox = ":o", -- zset: destination -> when it is looked at next
   parked = ":oz", -- zset: destination -> until when it is left alone; then it is not in the outbox
+  roused = ":ou:", -- string [<destination>]: until when no node's memory may park it for long. TTL
   pending = ":o:", -- zset [<destination>]: delivery -> due ms, while claimed the end of its lease
   aging = ":oa", -- zset: <tenant><delivery> -> when its series of attempts began; all that are pending
   lost = ":od:", -- zset [<tenant>]: dead delivery -> time of death

@@ -2,6 +2,13 @@
 -- and its destination is in `outbox` or in `parked`.
 local clock = require("lib.clock")
 local key = require("lib.keys")
+local number = require("lib.number")
+
+-- So long after a destination is to be looked at again a node may act upon what it saw before: a look
+-- serves for a second, and what came of it for another.
+local STALE_MS = 2500
+-- What is parked meanwhile is looked at again after so long.
+local SOON_MS = 500
 
 local outbox = {}
 
@@ -14,12 +21,19 @@ end
 
 -- Leaves a destination alone until then. Its deliveries stay as they are, however many.
 function outbox.park(destination, till)
+  local roused = redis.call("GET", key.roused .. destination)
+  if roused and tonumber(roused) > clock.now_ms then
+    till = number(math.min(tonumber(till), clock.now_ms + SOON_MS))
+  end
   redis.call("ZREM", key.outbox, destination)
   redis.call("ZADD", key.parked, "GT", till, destination)
 end
 
--- Looks at a parked destination again: 1 if it was parked.
+-- Looks at a destination again, and soon once more if a node parks it that does not know yet: 1 if it
+-- was parked.
 function outbox.unpark(destination)
+  local till = number(clock.now_ms + STALE_MS)
+  redis.call("SET", key.roused .. destination, till, "PX", STALE_MS)
   local removed = redis.call("ZREM", key.parked, destination)
   if removed == 1 then
     redis.call("ZADD", key.outbox, clock.now_ms, destination)

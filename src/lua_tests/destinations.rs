@@ -393,13 +393,41 @@ fn nobody_gets_more_than_the_rate_however_many_ask() {
     assert!((50 * seconds..=most).contains(&sent), "{sent} in {seconds} s");
 }
 
+/// A claim by a node that believes that these are to be left alone.
+fn claim(parked: &str) -> Claim<'_> {
+    Claim { lease_ms: 60_000, most: 8, room: "", parked, aged_ms: 0 }
+}
+
+#[test]
+fn a_node_that_does_not_know_yet_parks_what_was_resumed_for_a_moment_only() {
+    let mut world = World::new();
+    world.bury(&New { hooked: true, ..New::task(1) });
+    let destination: Vec<String> = world.on_key("ZRANGE", ":o", &[b"0", b"-1"]);
+    let unpark = || Unpark { destination: &destination[0] };
+    assert!(!world.db.one(unpark()).unwrap().parked, "it is looked at already");
+    // What was seen before serves for two seconds.
+    for _ in 0..4 {
+        let parked = format!("{}{:013}", destination[0], world.now + 30_000);
+        assert!(world.db.one(claim(&parked)).unwrap().claimed.is_empty());
+        assert_eq!(world.depth().parked, 1);
+        world.advance(500);
+    }
+    assert_eq!(world.db.one(claim("")).unwrap().claimed.len(), 1);
+    world.all_is_well();
+    // Afterwards what a node knows is true again.
+    world.advance(60_000);
+    let parked = format!("{}{:013}", destination[0], world.now + 30_000);
+    assert!(world.db.one(claim(&parked)).unwrap().claimed.is_empty());
+    world.advance(29_000);
+    assert!(world.db.one(claim("")).unwrap().claimed.is_empty());
+    world.advance(1_000);
+    assert_eq!(world.db.one(claim("")).unwrap().claimed.len(), 1);
+}
+
 #[test]
 fn a_park_ends_at_once_when_somebody_says_so() {
     let mut world = World::new();
     world.bury(&New { hooked: true, ..New::task(1) });
-    fn claim(parked: &str) -> Claim<'_> {
-        Claim { lease_ms: 60_000, most: 8, room: "", parked, aged_ms: 0 }
-    }
     let destination: Vec<String> = world.on_key("ZRANGE", ":o", &[b"0", b"-1"]);
     let parked = format!("{}{:013}", destination[0], world.now + 20_000);
     let load = || Load { destinations: &destination[0] };

@@ -234,7 +234,7 @@ async fn set_paused(
     let id = id.ok_or(NOT_FOUND)?;
     let steered = of_tag(app, admin, &id, |tag| Pause { destination: &id, tag, paused }).await?;
     if !paused {
-        Destinations::of(app).look_everywhere(id.clone());
+        Destinations::of(app).look_everywhere(&id).await;
     }
     let event = if paused { "destination.paused" } else { "destination.resumed" };
     tracing::info!(

@@ -27,10 +27,6 @@ const LONGEST_WAIT_MS: i64 = 30_000;
 const PROBE_WAIT_MS: i64 = 2_000;
 /// Beyond an attempt, for its outcome to be written.
 const GRANT_MARGIN: Duration = Duration::from_secs(5);
-/// When what waits is looked at again after a recovery, each time after the one before: a look serves
-/// a node for a second, and what came of it for another, and until then it may be parked again.
-const LOOKS: [Duration; 3] =
-    [Duration::ZERO, Duration::from_millis(1_200), Duration::from_millis(1_300)];
 
 /// Whether something may be sent to a destination.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -166,7 +162,7 @@ impl Destinations {
         self.learn(cleared.record, cleared.now_ms);
         if recovered {
             self.changed(Change::Recovered, record, "");
-            self.look_everywhere(id.to_owned());
+            self.look_everywhere(id).await;
         }
     }
 
@@ -217,22 +213,9 @@ impl Destinations {
         self.0.destinations.see(Sight::new(record, now_ms));
     }
 
-    /// Has what waits for a destination looked at in every partition, behind the caller's back, until
-    /// no node can still believe what it saw before.
-    pub fn look_everywhere(&self, id: String) {
-        let this = self.clone();
-        self.0.background.spawn(async move {
-            for pause in LOOKS {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => this.unpark(&id).await,
-                    // A park ends by itself soon.
-                    () = this.0.draining.cancelled() => return this.unpark(&id).await,
-                }
-            }
-        });
-    }
-
-    async fn unpark(&self, id: &str) {
+    /// Has what waits for a destination looked at in every partition. All of it is in the store when
+    /// this returns: no other node can park it again for long, whatever becomes of this one.
+    pub async fn look_everywhere(&self, id: &str) {
         let unpark = |partition| async move {
             let unparked = self.0.store.run(partition, Unpark { destination: id }).await?;
             if unparked.parked {
