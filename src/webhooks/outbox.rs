@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Todo};
@@ -54,7 +54,7 @@ pub async fn run(app: App, stop: CancellationToken) {
     let _listening = work.app.store.listen_to_fleet();
     loop {
         work.claim_all();
-        work.ask_for_help(false);
+        let ask_at = work.ask_for_help(false);
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -71,6 +71,7 @@ pub async fn run(app: App, stop: CancellationToken) {
                 }
             }
             Some(_) = work.tasks.join_next() => {}
+            () = sleep_until(ask_at.unwrap_or(work.asked)), if ask_at.is_some() => {}
         }
     }
     work.ask_for_help(true);
@@ -162,19 +163,23 @@ impl Work {
         }
     }
 
-    /// Without room here, what this node alone may know of is handed to the others.
-    fn ask_for_help(&mut self, at_once: bool) {
-        if self.todo.is_empty() || !(at_once || self.room == 0) {
-            return;
+    /// Without room here, what this node alone may know of is handed to the others. When to do so,
+    /// if it is too soon.
+    fn ask_for_help(&mut self, at_once: bool) -> Option<Instant> {
+        let has_room = self.room > 0 && !at_once;
+        if has_room || !self.todo.iter().any(|(_, todo)| todo.own) {
+            return None;
         }
-        if !at_once && self.asked.elapsed() < ASK_EVERY {
-            return;
+        let ask_at = self.asked + ASK_EVERY;
+        if !at_once && ask_at > Instant::now() {
+            return Some(ask_at);
         }
         self.asked = Instant::now();
         for (partition, todo) in self.todo.iter_mut().filter(|(_, todo)| todo.own) {
             todo.own = false;
             self.app.ask_for_help(*partition);
         }
+        None
     }
 
     /// How much each destination that has deliveries under way may get in one claim, as the script
