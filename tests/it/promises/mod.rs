@@ -6,6 +6,7 @@ mod checksum;
 mod defects_of_old;
 mod graceful_stop;
 mod idle_costs_nothing;
+mod isolation;
 mod lost_replies;
 mod nudges;
 mod one_lease_at_a_time;
@@ -19,6 +20,9 @@ mod webhooks_survive;
 
 pub use accepted_is_never_lost::{Storm, nothing_accepted_is_lost};
 pub use checksum::{Run, every_file_of};
+pub use isolation::{
+    Crowd, Pace, Rounds, a_dead_host_is_passed, a_hanging_host_is_not_felt, a_rate_holds,
+};
 pub use recoveries::{Outage, recovers};
 pub use webhooks_survive::{Siege, every_end_is_told};
 

@@ -2,6 +2,7 @@
 
 mod checksum;
 mod destinations;
+mod isolation;
 mod recover;
 mod storm;
 mod webhooks;
