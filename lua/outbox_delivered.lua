@@ -2,55 +2,51 @@
 -- is kept as long as the task.
 --
 -- KEYS  root         the partition
--- ARGV  alone_ms     how long the record stays when there is no task
 -- EACH  delivery     its name
--- EACH  entry        what the attempt left for the log
--- EACH  keep_ms      how long the task stays from its end; 0: as long as it would
+-- EACH  tenant       tag of its tenant
+-- EACH  destination  where it went
+-- EACH  record       what is kept of it, packed by the node
+-- EACH  stays_ms     how long
+-- EACH  task_ms      how long the task stays from now on; 0: as long as it would
 -- EACH  idempotency  digest of the task's idempotency key, "" without
 -- EACH  part         name of its large result, "" without
 -- GIVES done         1; 0: it was no longer pending
--- FAILS UNKNOWN_VERSION
 -- COSTS O(log n) in the pending deliveries
 -- KEEPS whoever says so first; a success counts even when the lease is over
 local call = require("lib.call")
-local clock = require("lib.clock")
-local records = require("lib.delivery")
 local key = require("lib.keys")
-local number = require("lib.number")
 local outbox = require("lib.outbox")
 
-local alone_ms = tonumber((call.once()))
-
 -- While the delivery was pending the task was kept longer than it would be.
-local function release(id, left_ms, idempotency, part)
-  local left = number(math.max(left_ms, 1))
-  redis.call("PEXPIRE", key.body .. id, left)
-  redis.call("PEXPIRE", key.done .. id, left)
-  redis.call("PEXPIRE", key.history .. id, left)
+local function release(id, task_ms, idempotency, part)
+  redis.call("PEXPIRE", key.body .. id, task_ms)
+  redis.call("PEXPIRE", key.done .. id, task_ms)
+  redis.call("PEXPIRE", key.history .. id, task_ms)
   if idempotency ~= "" then
-    redis.call("PEXPIRE", key.idempotency .. idempotency, left)
+    redis.call("PEXPIRE", key.idempotency .. idempotency, task_ms)
   end
   if part ~= "" then
-    redis.call("PEXPIRE", key.part .. part, left)
+    redis.call("PEXPIRE", key.part .. part, task_ms)
   end
 end
 
-local function delivered(delivery, entry, keep_ms, idempotency, part)
-  local of, unreadable = records.read(delivery)
-  if not of or of.state ~= records.PENDING then
-    return unreadable or { 0 }
+local function delivered(
+  delivery,
+  tenant,
+  destination,
+  record,
+  stays_ms,
+  task_ms,
+  idempotency,
+  part
+)
+  if outbox.leave(delivery, tenant, destination) == 0 then
+    return { 0 }
   end
-  local id = string.sub(delivery, 1, 22)
-  outbox.leave(delivery, of.tenant, of.destination)
-  of.state, of.attempts, of.claims = records.DELIVERED, of.attempts + 1, 0
-  of.changed, of.asked, of.error, of.head, of.body = clock.now_ms, "", "", "", ""
-  records.note(of, entry)
-  local stays = redis.call("PTTL", key.done .. id)
-  if stays > 0 and keep_ms ~= "0" then
-    stays = math.max(of.completed + keep_ms - clock.now_ms, 1)
-    release(id, stays, idempotency, part)
+  redis.call("SET", key.delivery .. delivery, record, "PX", stays_ms)
+  if task_ms ~= "0" then
+    release(string.sub(delivery, 1, 22), task_ms, idempotency, part)
   end
-  records.write_for(delivery, of, stays > 0 and stays or alone_ms)
   return { 1 }
 end
 

@@ -8,6 +8,7 @@ use super::world::{HOLD_MS, NAMES, New, START, World, by, id};
 use crate::model::delivery::{Class, Delivery, Entry, Reason, State, Trigger};
 use crate::model::{Command, Time};
 use crate::store::Error;
+use crate::store::direct::Direct;
 use crate::webhooks::admin::{Again, Drop, Dropped, Found, Read, Replay};
 use crate::webhooks::of_task::{Latest, OfTask};
 use crate::webhooks::recover::{Begin, ReadRecovery, Stop};
@@ -21,8 +22,8 @@ fn name(n: u64, ends: u16) -> String {
     format!("{}_{ends}", id(n).short())
 }
 
-fn entry(class: Class) -> Bytes {
-    let entry = Entry {
+pub fn entry(class: Class) -> Entry {
+    Entry {
         at: Time::from_ms(START),
         trigger: Trigger::Schedule,
         duration_ms: 7,
@@ -30,8 +31,23 @@ fn entry(class: Class) -> Bytes {
         class,
         trace_id: None,
         excerpt: Vec::new(),
+    }
+}
+
+/// A claimed delivery is accepted: whether that was news.
+pub fn accept(db: &mut Direct, claimed: &Claimed, entry: Entry, task_ms: u64) -> bool {
+    let record = Delivery::read(&claimed.record).unwrap();
+    let delivered = Delivered {
+        delivery: &claimed.delivery,
+        tenant: &record.tenant_tag,
+        destination: &claimed.destination,
+        record: record.delivered(entry, 1_000_000).into(),
+        stays_ms: task_ms.max(1000),
+        task_ms,
+        idempotency: "",
+        part: "",
     };
-    entry.pack().into()
+    db.one(delivered).unwrap().done
 }
 
 impl World {
@@ -57,7 +73,7 @@ impl World {
                 lease_ms: claimed.lease_ms,
                 reason: reason as u8,
                 attempted: true,
-                entry: entry(Class::Http5xx),
+                entry: entry(Class::Http5xx).pack().into(),
                 head: claimed.head.clone(),
                 body: Bytes::from_static(body.as_bytes()),
                 event: "",
@@ -71,15 +87,7 @@ impl World {
     /// Everything that is due is accepted, and its task stays as long as it would.
     fn all_arrive(&mut self) {
         for claimed in self.leased() {
-            let delivered = Delivered {
-                alone_ms: 1000,
-                delivery: &claimed.delivery,
-                entry: entry(Class::Success),
-                keep_ms: 60_000,
-                idempotency: "",
-                part: "",
-            };
-            assert!(self.db.one(delivered).unwrap().done);
+            assert!(accept(&mut self.db, &claimed, entry(Class::Success), 60_000));
         }
     }
 

@@ -216,6 +216,9 @@ pub enum Kind {
 
 const EVENT: u8 = 5;
 
+/// Attempts that the log keeps.
+const MAX_LOG: usize = 20;
+
 /// Bits of `flags`.
 mod flag {
     pub const DECIDED: u8 = 1;
@@ -333,6 +336,36 @@ impl Delivery {
         decided | if self.replay { flag::REPLAY } else { 0 }
     }
 
+    /// The record once this attempt was accepted: only the log is kept.
+    pub fn delivered(&self, entry: Entry, now_ms: i64) -> Vec<u8> {
+        let kind = match self.kind {
+            Kind::End(end) => end.byte(),
+            Kind::Event => EVENT,
+        };
+        let first = (self.log.len() + 1).saturating_sub(MAX_LOG);
+        let log = self.log.iter().skip(first).chain([&entry]);
+        let mut out = Vec::with_capacity(160);
+        out.put_slice(&[VERSION, State::Delivered as u8]);
+        out.put_u16(self.attempts.saturating_add(1));
+        out.put_u16(self.base);
+        out.put_slice(&[0, self.flags(), self.reason.map_or(0, |reason| reason as u8), kind]);
+        out.put_u16(self.ends);
+        out.put_i64(self.completed.ms());
+        out.put_i64(self.born.ms());
+        out.put_i64(now_ms);
+        out.put_slice(self.tenant_tag.as_bytes());
+        out.put_slice(self.destination.as_bytes());
+        out.put_bytes(0, 1 + 2);
+        out.put_u8(u8::try_from(log.clone().count()).expect("the log is short"));
+        for entry in log {
+            let entry = entry.pack();
+            out.put_u16(u16::try_from(entry.len()).expect("excerpts are short"));
+            out.put_slice(&entry);
+        }
+        out.put_bytes(0, 4 + 4);
+        out
+    }
+
     /// The record of an operator event; the script that takes it writes its times.
     pub fn event(destination: &str, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(96 + body.len());
@@ -388,6 +421,43 @@ mod tests {
         assert_eq!((read.kind, read.ends, read.state), (Kind::Event, 1, State::Pending));
         assert_eq!((read.destination.as_str(), &read.body[..]), ("0123456789abcdef", &b"{}"[..]));
         assert_eq!(read.tenant_tag, OPERATOR_TAG);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_delivered_one_is_its_log() {
+        let entry = |n: u32| Entry {
+            at: Time::from_ms(n.into()),
+            trigger: Trigger::Schedule,
+            duration_ms: n,
+            status: Some(500),
+            class: Class::Http5xx,
+            trace_id: None,
+            excerpt: vec![b'x'; 256],
+        };
+        let pending = Delivery::read(&Delivery::event("0123456789abcdef", b"{}")).unwrap();
+        for before in [0, 1, 19, 20] {
+            let pending = Delivery {
+                log: (0..before).map(entry).collect(),
+                attempts: 30,
+                claims: 1,
+                asked: Some("who".into()),
+                kind: Kind::End(End::Dead),
+                ..pending.clone()
+            };
+            let kept = Delivery::read(&pending.delivered(entry(99), 7)).unwrap();
+            let first = u32::from(before == 20);
+            let expected = Delivery {
+                state: State::Delivered,
+                attempts: 31,
+                claims: 0,
+                changed: Some(Time::from_ms(7)),
+                asked: None,
+                log: (first..before).chain([99]).map(entry).collect(),
+                body: Bytes::new(),
+                ..pending
+            };
+            assert_eq!(kept, expected);
+        }
     }
 
     #[test]

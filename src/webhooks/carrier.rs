@@ -96,15 +96,13 @@ async fn send(app: &App, held: Held, trigger: Option<Trigger>, delay: Duration) 
         true => Trigger::Replay,
         false => Trigger::Schedule,
     };
-    let made = match deliver(app, &errand, trigger.unwrap_or(by_itself)).await {
+    let made = match deliver(app, &errand, trigger.unwrap_or(by_itself), slot).await {
         Ok(made) => made,
         Err(error) => {
             events::unsettled(&errand, &error);
             None
         }
     };
-    // Its place is free; the destination's record is nobody's wait.
-    drop(slot);
     let Some(made) = made else { return };
     let (destinations, probe) = (Destinations::of(app), trigger == Some(Trigger::Probe));
     match made.entry.class {

@@ -15,6 +15,7 @@ use crate::telemetry::trace::CallSpan;
 
 use super::errand::{Errand, Unsendable};
 use super::events;
+use super::outbox::Slot;
 use super::settle::{self, Verdict};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -44,6 +45,7 @@ pub async fn deliver(
     app: &App,
     errand: &Errand,
     trigger: Trigger,
+    slot: Slot,
 ) -> Result<Option<Made>, store::Error> {
     if errand.is_poison() {
         // Not even its body is made: that may be what brings nodes down.
@@ -69,11 +71,17 @@ pub async fn deliver(
         settle::give_up(app, errand, Reason::Expired, None, body.0).await?;
         return Ok(None);
     }
+    let Some(slot) = slot.sit_down().await else {
+        settle::release(app, errand, Duration::ZERO, None).await?;
+        return Ok(None);
+    };
     if let Some(wait) = limited(app, errand).await? {
         settle::release(app, errand, wait, Some(wait)).await?;
         return Ok(None);
     }
     let made = attempt(app, errand, trigger, &target, body).await;
+    // There is room for the next one while this one's outcome is written.
+    slot.took(made.answer.duration);
     settle::settle(app, errand, &made, Verdict::of(app, errand, &made)).await?;
     Ok(Some(made))
 }

@@ -1,15 +1,18 @@
 //! The outbox worker of a node: claims what is due, as much as there is room for, and has it sent.
 //!
 //! What is due is in the store. Here is only what is under way: how many deliveries, and how many of
-//! them to each destination, so that one that hangs takes its own share of the room and no more.
+//! them to each destination, so that one that hangs takes its own share of the room and no more. A
+//! destination that is quick has as many again claimed beside those being sent, so that it need not
+//! wait for the store between two deliveries.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Todo};
@@ -27,6 +30,10 @@ const CLAIMS: usize = 2;
 const TURN: usize = 8;
 /// Longer than the attempt, so that its outcome is written while the lease lasts.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// An attempt shorter than this is a quick one.
+const QUICK: Duration = Duration::from_millis(50);
+/// How long a delivery that is claimed waits to be sent.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often other nodes are asked for help.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How long what was seen of a destination is acted upon.
@@ -45,7 +52,7 @@ pub async fn run(app: App, stop: CancellationToken) {
         claims,
         claiming: 0,
         todo: VecDeque::new(),
-        under_way: HashMap::new(),
+        lines: HashMap::new(),
         waiting: HashMap::new(),
         parked: HashMap::new(),
         tasks: JoinSet::new(),
@@ -101,8 +108,8 @@ struct Work {
     claiming: usize,
     /// Partitions to look at, each once.
     todo: VecDeque<(Partition, Todo)>,
-    /// How many deliveries are under way to each destination.
-    under_way: HashMap<String, usize>,
+    /// Destinations that have deliveries under way.
+    lines: HashMap<String, Line>,
     /// Destinations without room, and where more waits for them.
     waiting: HashMap<String, VecDeque<u16>>,
     /// Destinations that were just found to be left alone: when, and until when.
@@ -122,17 +129,20 @@ impl Work {
 
     /// A delivery has ended. Others wait for half of the room to be free, so that they are claimed
     /// by several and not one by one.
-    fn freed(&mut self, Freed { destination, parked }: &Freed) {
+    fn freed(&mut self, Freed { destination, took, parked }: &Freed) {
         self.room += 1;
         if let Some(until_ms) = parked {
             self.parked.insert(destination.clone(), (Instant::now(), *until_ms));
         }
-        let half = self.most(destination) / 2;
-        let Some(under_way) = self.under_way.get_mut(destination) else { return };
-        *under_way -= 1;
-        let left = *under_way;
+        let most = self.most(destination);
+        let Some(line) = self.lines.get_mut(destination) else { return };
+        line.claimed -= 1;
+        if let Some(took) = took {
+            line.is_quick = *took < QUICK;
+        }
+        let (left, half) = (line.claimed, line.may_claim(most) / 2);
         if left == 0 {
-            self.under_way.remove(destination);
+            self.lines.remove(destination);
         }
         if left > half {
             return;
@@ -185,9 +195,9 @@ impl Work {
     /// How much each destination that has deliveries under way may get in one claim, as the script
     /// takes it. The claims under way share what is left.
     fn shares(&self) -> String {
-        let mut shares = String::with_capacity(18 * self.under_way.len());
-        for (destination, under_way) in &self.under_way {
-            let left = self.most(destination).saturating_sub(*under_way);
+        let mut shares = String::with_capacity(18 * self.lines.len());
+        for (destination, line) in &self.lines {
+            let left = line.may_claim(self.most(destination)).saturating_sub(line.claimed);
             let share = (left / CLAIMS).max(left.min(1));
             if share < TURN {
                 write!(shares, "{destination}{share:02}").expect("text takes text");
@@ -239,7 +249,7 @@ impl Work {
         self.app.metrics.outbox_last_success.set(now.as_secs_f64());
         for destination in turn.busy {
             // Room may have come free since the claim was sent; then nobody would look again.
-            match self.under_way.contains_key(&destination) {
+            match self.lines.contains_key(&destination) {
                 true => {
                     let waiting = self.waiting.entry(destination).or_default();
                     if !waiting.contains(&partition.number()) {
@@ -265,14 +275,17 @@ impl Work {
         }
         for (destination, mut claimed) in by_destination {
             let most = self.most(&destination);
-            let under_way = self.under_way.entry(destination.clone()).or_default();
-            let fits = most.saturating_sub(*under_way);
+            let line = self.lines.entry(destination.clone()).or_insert_with(|| Line::new(most));
+            line.seat(most);
+            let fits = line.may_claim(most).saturating_sub(line.claimed);
             // Claims that were under way together found more than fits: the rest goes back.
             let over = claimed.split_off(fits.min(claimed.len()));
-            *under_way += claimed.len() + over.len();
+            line.claimed += claimed.len() + over.len();
             self.room = self.room.saturating_sub(claimed.len() + over.len());
             let slot = || Slot {
-                freed: Freed { destination: destination.clone(), parked: None },
+                seats: line.seats.clone(),
+                seat: None,
+                freed: Freed { destination: destination.clone(), ..Freed::default() },
                 to: self.freed.clone(),
             };
             let claimed: Vec<_> = claimed.into_iter().map(|one| (one, slot())).collect();
@@ -286,8 +299,42 @@ impl Work {
     }
 }
 
+/// A destination that has deliveries under way.
+struct Line {
+    /// Deliveries that this node holds.
+    claimed: usize,
+    /// Room for those that are being sent.
+    seats: Arc<Semaphore>,
+    /// How many seats there are.
+    most: usize,
+    /// Whether the last attempt took so little that some more may be claimed ahead.
+    is_quick: bool,
+}
+
+impl Line {
+    fn new(most: usize) -> Self {
+        Self { claimed: 0, seats: Arc::new(Semaphore::new(most)), most, is_quick: false }
+    }
+
+    fn may_claim(&self, most: usize) -> usize {
+        if self.is_quick { 2 * most } else { most }
+    }
+
+    /// Has so many seats from now on; those that are taken go when they are free.
+    fn seat(&mut self, most: usize) {
+        if most > self.most {
+            self.seats.add_permits(most - self.most);
+            self.most = most;
+        } else {
+            self.most -= self.seats.forget_permits(self.most - most);
+        }
+    }
+}
+
 /// Room for one delivery; it is free again when this is dropped, also by a panic.
 pub(super) struct Slot {
+    seats: Arc<Semaphore>,
+    seat: Option<OwnedSemaphorePermit>,
     freed: Freed,
     to: mpsc::UnboundedSender<Freed>,
 }
@@ -296,11 +343,25 @@ pub(super) struct Slot {
 #[derive(Default)]
 struct Freed {
     destination: String,
+    /// How long the attempt took, if one was made.
+    took: Option<Duration>,
     /// The destination is to be left alone until then, by the store's clock.
     parked: Option<i64>,
 }
 
 impl Slot {
+    /// Waits for room to send. `None` when it did not come soon enough: the lease goes on meanwhile.
+    pub(super) async fn sit_down(mut self) -> Option<Self> {
+        let seat = timeout(PATIENCE, self.seats.clone().acquire_owned()).await;
+        self.seat = Some(seat.ok()?.ok()?);
+        Some(self)
+    }
+
+    /// The attempt took so long.
+    pub(super) fn took(mut self, took: Duration) {
+        self.freed.took = Some(took);
+    }
+
     /// Says that the destination is to be left alone until then, by the store's clock.
     pub(super) fn park(&mut self, until_ms: i64) {
         self.freed.parked = Some(until_ms);
@@ -309,6 +370,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.seat = None;
         let _ = self.to.send(std::mem::take(&mut self.freed));
     }
 }

@@ -23,9 +23,10 @@ script! {
 script! {
     /// The receiver accepted it.
     pub struct Delivered<'a> = "outbox_delivered", write, repeatable {
-        once { alone_ms: u64 }
+        once {}
         each {
-            delivery: &'a str, entry: Bytes, keep_ms: u64, idempotency: &'a str, part: &'a str,
+            delivery: &'a str, tenant: &'a str, destination: &'a str, record: Bytes,
+            stays_ms: u64, task_ms: u64, idempotency: &'a str, part: &'a str,
         }
     } -> Settled { done: bool }
 }

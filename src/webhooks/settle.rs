@@ -105,25 +105,32 @@ pub async fn settle(
 }
 
 async fn delivered(app: &App, errand: &Errand, made: &Made) -> Result<bool, store::Error> {
-    let (keep_ms, idempotency) = match (&errand.task, errand.record.kind) {
-        (Some(task), Kind::End(end)) => {
-            let tasks = &app.settings.tasks;
-            let seconds = match end {
-                End::Dead => tasks.dlq_retention_seconds,
-                _ => task.body.retention_seconds,
-            };
-            (u64::from(seconds) * 1000, task.body.idempotency.as_deref().unwrap_or_default())
-        }
-        _ => (0, ""),
-    };
-    let part = errand.part().unwrap_or_default();
-    let entry: Bytes = made.entry.pack().into();
-    let write = || Delivered {
-        alone_ms: app.rules().lost_ms,
-        delivery: &errand.name,
-        entry: entry.clone(),
+    let record = Bytes::from(errand.record.delivered(made.entry.clone(), errand.now_ms()));
+    let mut stays_ms = app.rules().lost_ms;
+    let (mut task_ms, mut idempotency) = (0, "");
+    if let (Some(task), Kind::End(end)) = (&errand.task, errand.record.kind) {
+        let tasks = &app.settings.tasks;
+        let seconds = match end {
+            End::Dead => tasks.dlq_retention_seconds,
+            _ => task.body.retention_seconds,
+        };
+        let keep_ms = u64::from(seconds) * 1000;
+        let since_ms = u64::try_from(errand.now_ms() - errand.completed().ms()).unwrap_or(0);
+        stays_ms = keep_ms.saturating_sub(since_ms).max(1);
         // It was held longer only if it would have gone before.
-        keep_ms: if keep_ms < app.hold_ms() { keep_ms } else { 0 },
+        if keep_ms < app.hold_ms() {
+            task_ms = stays_ms;
+            idempotency = task.body.idempotency.as_deref().unwrap_or_default();
+        }
+    }
+    let part = errand.part().unwrap_or_default();
+    let write = || Delivered {
+        delivery: &errand.name,
+        tenant: &errand.record.tenant_tag,
+        destination: &errand.destination,
+        record: record.clone(),
+        stays_ms,
+        task_ms,
         idempotency,
         part: &part,
     };
