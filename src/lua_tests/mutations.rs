@@ -107,7 +107,11 @@ pub const MUTATIONS: &[Change] = &[
         "if not due then",
     ),
     change("outbox_dead", "  lost.enter(delivery, of)\n", ""),
-    change("outbox_delivered", "  outbox.leave(delivery, of.tenant, of.destination)\n", ""),
+    change(
+        "outbox_delivered",
+        "  if outbox.leave(delivery, tenant, destination) == 0 then\n    return { 0 }\n  end\n",
+        "",
+    ),
     change("outbox_claim", "string.char(claims)", "string.char(0)"),
     change("outbox_claim", "next_due <= now and 1 or 0", "0"),
     change("outbox_claim", "if due and tonumber(due) <= now then", "if due then"),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::world::{NAMES, RETENTION_S, START, World, id};
-use crate::model::delivery::{Delivery, Kind, Reason, State};
+use crate::model::delivery::{Class, Delivery, Kind, Reason, State};
 use crate::model::record::{self, End, Hooks, NewBody};
 use crate::model::{Priority, TaskId};
 use crate::store::Error;
@@ -93,15 +93,21 @@ impl World {
 
     /// A dead task stays as long as it would in any case, others were held longer.
     pub fn deliver(&mut self, word: &Word) -> bool {
-        let kind = self.delivery(&word.delivery).map(|of| of.kind);
-        let is_held = kind != Some(Kind::End(End::Dead));
-        let keep_ms = if is_held { u64::from(RETENTION_S) * 1000 } else { 0 };
+        let Some(of) = self.delivery(&word.delivery) else { return false };
+        let left_ms = of.completed.ms() + i64::from(RETENTION_S) * 1000 - self.now;
+        let task_ms = match of.kind {
+            Kind::End(End::Dead) => 0,
+            _ => u64::try_from(left_ms).unwrap_or(1).max(1),
+        };
+        let record = of.delivered(super::webhook_admin::entry(Class::Success), self.now);
         self.db
             .one(Delivered {
-                alone_ms: ALONE_MS,
                 delivery: &word.delivery,
-                entry: Bytes::from_static(b"ok"),
-                keep_ms,
+                tenant: &of.tenant_tag,
+                destination: &of.destination,
+                record: record.into(),
+                stays_ms: task_ms.max(ALONE_MS),
+                task_ms,
                 idempotency: "",
                 part: "",
             })

@@ -15,6 +15,9 @@ use super::errand::Errand;
 use super::scripts::{Dead, Delivered, Later};
 use super::{events, ops, schedule};
 
+/// How long a task stays, at least, that was told long after its end: its receiver may want to read
+/// it. One that stays for less anyway stays that long.
+const GRACE_MS: u64 = 3_600_000;
 /// The wait after a fault of the egress proxy, which counts as no attempt.
 const AFTER_PROXY: Duration = Duration::from_secs(10);
 /// Waits between tries to write an outcome down while the store is away.
@@ -116,7 +119,7 @@ async fn delivered(app: &App, errand: &Errand, made: &Made) -> Result<bool, stor
         };
         let keep_ms = u64::from(seconds) * 1000;
         let since_ms = u64::try_from(errand.now_ms() - errand.completed().ms()).unwrap_or(0);
-        stays_ms = keep_ms.saturating_sub(since_ms).max(1);
+        stays_ms = keep_ms.saturating_sub(since_ms).max(keep_ms.min(GRACE_MS));
         // It was held longer only if it would have gone before.
         if keep_ms < app.hold_ms() {
             task_ms = stays_ms;
