@@ -58,7 +58,7 @@ async fn visit(app: &App, mut held: Vec<Held>) {
         Verdict::Wait { until_ms } => {
             let wait = u64::try_from(until_ms - first.now_ms()).unwrap_or(0).max(1);
             for (_, slot) in &mut held {
-                slot.park(until_ms);
+                slot.park();
             }
             release(app, held, Duration::ZERO, Some(Duration::from_millis(wait))).await;
         }

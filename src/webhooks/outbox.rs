@@ -5,7 +5,7 @@
 //! destination that is quick has as many again claimed beside those being sent, so that it need not
 //! wait for the store between two deliveries.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::model::Partition;
 use crate::store;
 
 use super::carrier;
+use super::destinations::Destinations;
 use super::scripts::{Claim, Claimed, Turn};
 
 /// Most deliveries of one claim.
@@ -36,8 +37,6 @@ const QUICK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often other nodes are asked for help.
 const ASK_EVERY: Duration = Duration::from_millis(20);
-/// How long what was seen of a destination is acted upon.
-const FRESH: Duration = Duration::from_secs(1);
 /// The wait after a claim that failed.
 const STORE_AWAY: Duration = Duration::from_millis(500);
 
@@ -54,7 +53,7 @@ pub async fn run(app: App, stop: CancellationToken) {
         todo: VecDeque::new(),
         lines: HashMap::new(),
         waiting: HashMap::new(),
-        parked: HashMap::new(),
+        parked: HashSet::new(),
         tasks: JoinSet::new(),
         asked: Instant::now(),
     };
@@ -112,8 +111,8 @@ struct Work {
     lines: HashMap<String, Line>,
     /// Destinations without room, and where more waits for them.
     waiting: HashMap<String, VecDeque<u16>>,
-    /// Destinations that were just found to be left alone: when, and until when.
-    parked: HashMap<String, (Instant, i64)>,
+    /// Destinations that were just found to be left alone.
+    parked: HashSet<String>,
     tasks: JoinSet<()>,
     /// When others were last asked for help.
     asked: Instant,
@@ -131,8 +130,8 @@ impl Work {
     /// by several and not one by one.
     fn freed(&mut self, Freed { destination, took, parked }: &Freed) {
         self.room += 1;
-        if let Some(until_ms) = parked {
-            self.parked.insert(destination.clone(), (Instant::now(), *until_ms));
+        if *parked {
+            self.parked.insert(destination.clone());
         }
         let most = self.most(destination);
         let Some(line) = self.lines.get_mut(destination) else { return };
@@ -217,11 +216,13 @@ impl Work {
 
     /// Destinations to be left alone, as the script takes them, by what was seen just now.
     fn parked(&mut self) -> String {
-        self.parked.retain(|_, (seen, _)| seen.elapsed() < FRESH);
+        let destinations = Destinations::of(&self.app);
         let mut parked = String::with_capacity(29 * self.parked.len());
-        for (destination, (_, until_ms)) in &self.parked {
+        self.parked.retain(|destination| {
+            let Some(until_ms) = destinations.waits(destination) else { return false };
             write!(parked, "{destination}{until_ms:013}").expect("text takes text");
-        }
+            true
+        });
         parked
     }
 
@@ -345,8 +346,8 @@ struct Freed {
     destination: String,
     /// How long the attempt took, if one was made.
     took: Option<Duration>,
-    /// The destination is to be left alone until then, by the store's clock.
-    parked: Option<i64>,
+    /// The destination is to be left alone.
+    parked: bool,
 }
 
 impl Slot {
@@ -362,9 +363,9 @@ impl Slot {
         self.freed.took = Some(took);
     }
 
-    /// Says that the destination is to be left alone until then, by the store's clock.
-    pub(super) fn park(&mut self, until_ms: i64) {
-        self.freed.parked = Some(until_ms);
+    /// Says that the destination is to be left alone.
+    pub(super) fn park(&mut self) {
+        self.freed.parked = true;
     }
 }
 

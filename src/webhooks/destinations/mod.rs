@@ -136,6 +136,14 @@ impl Destinations {
         parked.collect()
     }
 
+    /// Until when a destination is to be left alone, by what was seen in the last second.
+    pub fn waits(&self, id: &str) -> Option<i64> {
+        match judge(&self.0.destinations.place(id).fresh()?) {
+            Some(Verdict::Wait { until_ms }) => Some(until_ms),
+            _ => None,
+        }
+    }
+
     /// An attempt got an answer below 500 other than 429. While nothing failed before, this costs
     /// no call of the store.
     pub async fn succeeded(&self, id: &str, probe: bool) {
