@@ -107,12 +107,6 @@ impl KnownDestinations {
     pub fn see(&self, sight: Sight) {
         self.place(&sight.record.id).see(sight);
     }
-
-    /// Everything that was seen just now.
-    pub fn fresh(&self) -> Vec<Sight> {
-        let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.values().filter_map(|place| place.fresh()).collect()
-    }
 }
 
 #[cfg(test)]
@@ -143,7 +137,6 @@ mod tests {
         assert_eq!(known.place("a").fresh().unwrap().now_ms(), 5_900);
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(known.place("a").fresh().is_none());
-        assert!(known.fresh().is_empty());
         assert_eq!(known.place("a").last().unwrap().record.id, "a", "it is not forgotten");
     }
 

@@ -149,6 +149,9 @@ impl Inner {
 /// Reads a body as far as is good for anybody, and keeps its beginning.
 async fn read(mut response: Response, keep: bool) -> Option<Vec<u8>> {
     let most_kept = if keep { MAX_EXCERPT } else { 0 };
+    if response.content_length() == Some(0) {
+        return None;
+    }
     let too_long = response.content_length().is_some_and(|length| length > MAX_READ as u64);
     let mut kept = Vec::new();
     let reading = async {

@@ -9,7 +9,7 @@ use crate::app::Peek;
 use crate::app::labels::{Depths, Label, ReadLabels};
 use crate::app::rate_limit::Take;
 use crate::model::DeliveryId;
-use crate::model::delivery::{Class, Delivery};
+use crate::model::delivery::Delivery;
 use crate::queues::list::List;
 use crate::queues::stats::{Queues, Stats, TenantNames};
 use crate::store::testing::TestRedis;
@@ -161,12 +161,8 @@ fn every_delivery(db: &mut crate::store::direct::Direct) {
     };
     assert!(db.one(dead).unwrap().done);
     let told = db.one(take()).unwrap();
-    assert!(super::webhook_admin::accept(
-        db,
-        &told.claimed[0],
-        super::webhook_admin::entry(Class::Success),
-        1
-    ));
+    let turn_ms = told.now_ms;
+    assert!(super::webhook_admin::accept(db, &told.claimed[0], turn_ms, 60_000));
     every_look_at_deliveries(db, delivery);
 }
 

@@ -35,14 +35,16 @@ pub fn entry(class: Class) -> Entry {
 }
 
 /// A claimed delivery is accepted: whether that was news.
-pub fn accept(db: &mut Direct, claimed: &Claimed, entry: Entry, task_ms: u64) -> bool {
+pub fn accept(db: &mut Direct, claimed: &Claimed, now: i64, keep_ms: i64) -> bool {
     let record = Delivery::read(&claimed.record).unwrap();
+    let left_ms = record.completed.ms() + keep_ms - now;
+    let task_ms = u64::try_from(left_ms).unwrap_or(1).max(1);
     let delivered = Delivered {
         delivery: &claimed.delivery,
         tenant: &record.tenant_tag,
         destination: &claimed.destination,
-        record: record.delivered(entry, 1_000_000).into(),
-        stays_ms: task_ms.max(1000),
+        record: record.delivered(entry(Class::Success), now).into(),
+        stays_ms: task_ms,
         task_ms,
         idempotency: "",
         part: "",
@@ -87,7 +89,7 @@ impl World {
     /// Everything that is due is accepted, and its task stays as long as it would.
     fn all_arrive(&mut self) {
         for claimed in self.leased() {
-            assert!(accept(&mut self.db, &claimed, entry(Class::Success), 60_000));
+            assert!(accept(&mut self.db, &claimed, self.now, 60_000));
         }
     }
 

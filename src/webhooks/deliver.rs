@@ -108,7 +108,7 @@ async fn attempt(
     let at = errand.now_ms();
     let (stored, state) = errand.context();
     let asked = errand.record.asked.as_deref();
-    let span = CallSpan::open(events::SPAN, stored.as_deref(), state, asked);
+    let span = CallSpan::open(events::SPAN, stored, state, asked);
     let mut headers = HeaderMap::with_capacity(12);
     let tenant = errand.tenant().map(|tenant| tenant.as_str());
     let id = errand.id.to_string();

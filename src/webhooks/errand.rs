@@ -34,7 +34,10 @@ pub struct Errand {
     pub record: Delivery,
     /// The task; none for an operator event, or when it is gone.
     pub task: Option<Task>,
-    terminal: Bytes,
+    /// How that end of the task came, as long as its record is there.
+    terminal: Option<Terminal>,
+    /// The task was purged, and left behind with the delivery what there was to say.
+    is_purged: bool,
     /// When it was claimed, by both clocks.
     claimed: (i64, Instant),
 }
@@ -90,6 +93,8 @@ impl Errand {
             let key = keys::done(&app.partitions, &id.task);
             terminal = whole(app, &id, key).await?.unwrap_or_default();
         }
+        let is_purged = terminal.is_empty() && !record.head.is_empty();
+        let terminal = Terminal::read(&terminal).ok().filter(|end| end.ends == record.ends);
         Ok(Ok(Self {
             id,
             name: claimed.delivery,
@@ -98,6 +103,7 @@ impl Errand {
             record,
             task,
             terminal,
+            is_purged,
             claimed: (now_ms, at),
         }))
     }
@@ -173,41 +179,38 @@ impl Errand {
 
     async fn outcome(&self, app: &App) -> Result<Option<Outcome>, store::Error> {
         let partition = self.id.partition();
-        // A task that was purged left behind with the delivery what there was to say.
-        if self.terminal.is_empty() && !self.record.head.is_empty() {
+        if self.is_purged {
             return Ok(Some(Outcome { error: self.record.error.clone(), ..Outcome::default() }));
         }
-        let Ok(terminal) = Terminal::read(&self.terminal) else { return Ok(None) };
-        if terminal.ends != self.record.ends {
-            return Ok(None);
-        }
-        let result = match terminal.result {
+        let Some(terminal) = &self.terminal else { return Ok(None) };
+        let result = match &terminal.result {
             None => None,
-            Some(ResultText::Inline(text)) => Some(text),
+            Some(ResultText::Inline(text)) => Some(text.clone()),
             Some(ResultText::Apart(name)) => {
-                let key = keys::part(&app.partitions, &self.id.task, &name);
+                let key = keys::part(&app.partitions, &self.id.task, name);
                 match app.store.get(partition, vec![key]).await?.pop().flatten() {
                     Some(text) => Some(text),
                     None => return Ok(None),
                 }
             }
         };
-        Ok(Some(Outcome { result, artifacts: terminal.artifacts, error: terminal.error }))
+        let (artifacts, error) = (terminal.artifacts.clone(), terminal.error.clone());
+        Ok(Some(Outcome { result, artifacts, error }))
     }
 
     /// The part of the task's result that stands in a key of its own, as scripts name it.
     pub fn part(&self) -> Option<String> {
-        match Terminal::read(&self.terminal).ok()?.result? {
+        match self.terminal.as_ref()?.result.as_ref()? {
             ResultText::Apart(name) => Some(format!("{}:{name}", self.id.task.short())),
             ResultText::Inline(_) => None,
         }
     }
 
     /// The trace that the step which ended the task is in: `traceparent` and `tracestate`.
-    pub fn context(&self) -> (Option<String>, Option<&str>) {
+    pub fn context(&self) -> (Option<&str>, Option<&str>) {
         let Some(Task { body, .. }) = &self.task else { return (None, None) };
-        let ended = Terminal::read(&self.terminal).ok().and_then(|terminal| terminal.trace_parent);
-        (ended.or_else(|| body.trace_parent.clone()), body.trace_state.as_deref())
+        let ended = self.terminal.as_ref().and_then(|terminal| terminal.trace_parent.as_deref());
+        (ended.or(body.trace_parent.as_deref()), body.trace_state.as_deref())
     }
 
     /// When the task ended, or the event took place.

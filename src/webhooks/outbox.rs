@@ -353,8 +353,10 @@ struct Freed {
 impl Slot {
     /// Waits for room to send. `None` when it did not come soon enough: the lease goes on meanwhile.
     pub(super) async fn sit_down(mut self) -> Option<Self> {
-        let seat = timeout(PATIENCE, self.seats.clone().acquire_owned()).await;
-        self.seat = Some(seat.ok()?.ok()?);
+        self.seat = match self.seats.clone().try_acquire_owned() {
+            Ok(seat) => Some(seat),
+            Err(_) => Some(timeout(PATIENCE, self.seats.clone().acquire_owned()).await.ok()?.ok()?),
+        };
         Some(self)
     }
 

@@ -126,16 +126,6 @@ impl Destinations {
         })
     }
 
-    /// Destinations to be left alone, by what was seen in the last second, and until when.
-    pub fn parked(&self) -> Vec<(String, i64)> {
-        let fresh = self.0.destinations.fresh();
-        let parked = fresh.iter().filter_map(|sight| match judge(sight) {
-            Some(Verdict::Wait { until_ms }) => Some((sight.record.id.clone(), until_ms)),
-            _ => None,
-        });
-        parked.collect()
-    }
-
     /// Until when a destination is to be left alone, by what was seen in the last second.
     pub fn waits(&self, id: &str) -> Option<i64> {
         match judge(&self.0.destinations.place(id).fresh()?) {
