@@ -9,10 +9,12 @@ use serde_json::Value;
 use super::hosts::Hosts;
 use super::{CANCELLED, COMMAND, text};
 use crate::support::receiver::Request;
-use crate::support::{Fleet, Redis, eventually};
+use crate::support::{Fleet, Redis};
 
 /// The clocks of Redis and of this process are one, read a moment apart.
 const A_MOMENT: Duration = Duration::from_millis(2);
+/// Longer than a node that was killed holds a delivery: an attempt, and ten seconds.
+const A_LEASE: Duration = Duration::from_secs(15);
 
 /// Panics with everything that is not as promised, each with an example.
 pub async fn every_end_was_told(
@@ -105,13 +107,15 @@ fn tally(tasks: &HashMap<String, Value>) -> String {
 }
 
 /// Nothing waits, nothing died, nothing is left in the store. A node that was killed after the
-/// answer leaves a delivery that is sent again once its lease ends: so a moment is given.
+/// answer leaves a delivery that is sent again once its lease ends: so that long is given.
 async fn outbox_is_empty(fleet: &Fleet, redis: &Redis) {
-    eventually("no delivery is pending or dead", || async {
-        let left = |key: &String| ["}:o:", "}:oa", "}:od"].iter().any(|part| key.contains(part));
-        (!redis.keys().await.iter().any(left)).then_some(())
-    })
-    .await;
+    let left = |key: &String| ["}:o:", "}:oa", "}:od"].iter().any(|part| key.contains(part));
+    let emptied = tokio::time::timeout(A_LEASE, async {
+        while redis.keys().await.iter().any(left) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(emptied.await.is_ok(), "after {A_LEASE:?} a delivery is pending or dead");
     let operator = fleet.node(0).operator();
     for state in ["pending", "dead"] {
         let page = operator.webhooks(&format!("state={state}&limit=10")).await.json_of(200);
