@@ -19,7 +19,7 @@
 -- KEEPS one event for each change
 local call = require("lib.call")
 local clock = require("lib.clock")
-local destination = require("lib.destination")
+local places = require("lib.destination")
 local outbox = require("lib.outbox")
 
 -- Failures in a row that open it, and those without which it is never disabled.
@@ -36,32 +36,34 @@ local function opened(of)
   return { opened = of.opened + 1, till = now + wait_ms, granted = 0 }
 end
 
-return call.each(function(id, class, probe, quiet_ms, to, open, says_open, off, says_off)
-  local of = destination.read(id)
+local function failed(destination, class, probe, quiet_ms, to, open, says_open, off, says_off)
+  local of = places.read(destination)
   if not of then
     return "NOT_FOUND"
   end
   local since = of.failures == 0 and now or of.since
-  destination.write(id, of, { failures = of.failures + 1, since = since, class = class })
+  places.write(destination, of, { failures = of.failures + 1, since = since, class = class })
   if quiet_ms ~= "0" then
-    destination.write(id, of, { quiet = math.max(of.quiet, now + quiet_ms) })
+    places.write(destination, of, { quiet = math.max(of.quiet, now + quiet_ms) })
   end
   local rests = of.state == "" or of.state == "open"
   local changed = ""
   if rests and disable_ms > 0 and of.failures >= DISABLES and now - since >= disable_ms then
-    destination.write(id, of, { opened = 0, till = 0, granted = 0 })
-    destination.turn(id, of, "disabled")
+    places.write(destination, of, { opened = 0, till = 0, granted = 0 })
+    places.turn(destination, of, "disabled")
     changed = "disabled"
   elseif of.state == "" and of.failures >= OPENS then
-    destination.write(id, of, opened(of))
-    destination.turn(id, of, "open")
+    places.write(destination, of, opened(of))
+    places.turn(destination, of, "open")
     changed = "open"
   elseif of.state == "open" and probe == "1" and of.granted ~= 0 then
     -- What was under way when it opened fails too, and says nothing new.
-    destination.write(id, of, opened(of))
+    places.write(destination, of, opened(of))
   end
   if to ~= "" and changed ~= "" then
     outbox.event(changed == "open" and open or off, to, changed == "open" and says_open or says_off)
   end
-  return { now, changed, destination.show(id, of) }
-end)
+  return { now, changed, places.show(destination, of) }
+end
+
+return call.each(failed)

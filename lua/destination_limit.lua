@@ -13,19 +13,21 @@
 -- KEEPS its state
 local call = require("lib.call")
 local clock = require("lib.clock")
-local destination = require("lib.destination")
+local places = require("lib.destination")
 
-return call.each(function(id, tag, per_second, concurrency)
-  local of = destination.read(id)
+local function limit(destination, tag, per_second, concurrency)
+  local of = places.read(destination)
   if not of or of.tag ~= tag then
     return "NOT_FOUND"
   end
   local before = { of.per_second, of.concurrency }
   if per_second ~= of.per_second then
     -- Turns handed out ahead of a lower rate must not hold up a higher one.
-    destination.write(id, of, { per_second = per_second, paced = 0 })
+    places.write(destination, of, { per_second = per_second, paced = 0 })
   end
-  destination.write(id, of, { concurrency = concurrency, seen = clock.now_ms })
-  destination.enlist(id, of)
-  return { clock.now_ms, before, destination.show(id, of) }
-end)
+  places.write(destination, of, { concurrency = concurrency, seen = clock.now_ms })
+  places.enlist(destination, of)
+  return { clock.now_ms, before, places.show(destination, of) }
+end
+
+return call.each(limit)

@@ -9,7 +9,7 @@
 local call = require("lib.call")
 local key = require("lib.keys")
 
-return call.each(function(destinations)
+local function load(destinations)
   local pending, dead = {}, {}
   for at = 1, #destinations, 16 do
     local id = string.sub(destinations, at, at + 15)
@@ -17,4 +17,6 @@ return call.each(function(destinations)
     dead[#dead + 1] = tonumber(redis.call("HGET", key.lost_of, id) or 0)
   end
   return { pending, dead }
-end)
+end
+
+return call.each(load)

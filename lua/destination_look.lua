@@ -14,17 +14,19 @@
 -- KEEPS one probe at a time
 local call = require("lib.call")
 local clock = require("lib.clock")
-local destination = require("lib.destination")
+local places = require("lib.destination")
 
 local now = clock.now_ms
 local grant_ms = tonumber((call.once()))
 
-return call.each(function(id, tenant, tag, origin)
-  local of = destination.seen(id, tenant, tag, origin)
+local function look(destination, tenant, tag, origin)
+  local of = places.seen(destination, tenant, tag, origin)
   local probe = 0
   if of.state == "open" and math.max(of.till, of.quiet, of.granted) <= now then
-    destination.write(id, of, { granted = now + grant_ms })
+    places.write(destination, of, { granted = now + grant_ms })
     probe = 1
   end
-  return { now, probe, destination.show(id, of) }
-end)
+  return { now, probe, places.show(destination, of) }
+end
+
+return call.each(look)

@@ -17,8 +17,8 @@ local AHEAD_MS, LATE_MS = 1000, 250
 
 local now = clock.now_ms
 
-return call.each(function(id, wanted)
-  local of = redis.call("HMGET", key.destination .. id, "per_second", "paced")
+local function pace(destination, wanted)
+  local of = redis.call("HMGET", key.destination .. destination, "per_second", "paced")
   local per_second, delays = tonumber(of[1] or 0), {}
   wanted = tonumber(wanted)
   if per_second == 0 then
@@ -38,7 +38,9 @@ return call.each(function(id, wanted)
     wait_ms = math.ceil(math.max(turn - now - AHEAD_MS / 2, 1))
   end
   if #delays > 0 then
-    redis.call("HSET", key.destination .. id, "paced", string.format("%.3f", turn))
+    redis.call("HSET", key.destination .. destination, "paced", string.format("%.3f", turn))
   end
   return { delays, wait_ms }
-end)
+end
+
+return call.each(pace)

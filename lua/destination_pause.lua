@@ -13,21 +13,23 @@
 -- KEEPS its limits
 local call = require("lib.call")
 local clock = require("lib.clock")
-local destination = require("lib.destination")
+local places = require("lib.destination")
 
-return call.each(function(id, tag, paused)
-  local of = destination.read(id)
+local function pause(destination, tag, paused)
+  local of = places.read(destination)
   if not of or of.tag ~= tag then
     return "NOT_FOUND"
   end
   local before = of.state
   if paused == "1" then
-    destination.write(id, of, { opened = 0, till = 0, granted = 0 })
-    destination.turn(id, of, "paused")
+    places.write(destination, of, { opened = 0, till = 0, granted = 0 })
+    places.turn(destination, of, "paused")
   else
-    destination.settle(id, of)
-    destination.write(id, of, { quiet = 0, seen = clock.now_ms })
-    destination.turn(id, of, "")
+    places.settle(destination, of)
+    places.write(destination, of, { quiet = 0, seen = clock.now_ms })
+    places.turn(destination, of, "")
   end
-  return { clock.now_ms, before, destination.show(id, of) }
-end)
+  return { clock.now_ms, before, places.show(destination, of) }
+end
+
+return call.each(pause)

@@ -14,24 +14,26 @@
 -- KEEPS what an administrator decided, and what was disabled
 local call = require("lib.call")
 local clock = require("lib.clock")
-local destination = require("lib.destination")
+local places = require("lib.destination")
 local outbox = require("lib.outbox")
 
-return call.each(function(id, to, event, says)
-  local of = destination.read(id)
+local function succeeded(destination, to, event, says)
+  local of = places.read(destination)
   if not of then
     return "NOT_FOUND"
   end
   local recovered = 0
   if of.state ~= "disabled" then
-    destination.settle(id, of)
+    places.settle(destination, of)
   end
   if of.state == "open" then
     recovered = 1
-    destination.turn(id, of, "")
+    places.turn(destination, of, "")
     if to ~= "" then
       outbox.event(event, to, says)
     end
   end
-  return { clock.now_ms, recovered, destination.show(id, of) }
-end)
+  return { clock.now_ms, recovered, places.show(destination, of) }
+end
+
+return call.each(succeeded)

@@ -26,7 +26,7 @@ local function lateness(destinations, since)
   return late
 end
 
-return call.each(function(most)
+local function depths(most)
   local looked = redis.call("ZRANGEBYSCORE", key.outbox, "-inf", now, "LIMIT", 0, most)
   local over = redis.call("ZRANGEBYSCORE", key.parked, "-inf", now, "WITHSCORES", "LIMIT", 0, most)
   local back, since = {}, {}
@@ -46,4 +46,6 @@ return call.each(function(most)
   end
   local pending = redis.call("ZCARD", key.aging) - parked
   return { pending, parked, dead, math.max(lateness(looked), lateness(back, since)), states }
-end)
+end
+
+return call.each(depths)

@@ -10,23 +10,25 @@
 -- COSTS O(log n) in the pending and in the dead deliveries
 -- KEEPS what was delivered
 local call = require("lib.call")
-local delivery = require("lib.delivery")
+local records = require("lib.delivery")
 local key = require("lib.keys")
 local lost = require("lib.lost")
 local outbox = require("lib.outbox")
 
-return call.each(function(name, tenant)
-  local of, unreadable = delivery.read(name)
+local function drop(delivery, tenant)
+  local of, unreadable = records.read(delivery)
   if not of or of.tenant ~= tenant then
     return unreadable or { 0, 0 }
   end
-  if of.state == delivery.PENDING then
-    outbox.leave(name, of.tenant, of.destination)
-  elseif of.state == delivery.DEAD then
-    lost.leave(name, of)
+  if of.state == records.PENDING then
+    outbox.leave(delivery, of.tenant, of.destination)
+  elseif of.state == records.DEAD then
+    lost.leave(delivery, of)
   else
     return { 0, 0 }
   end
-  redis.call("DEL", key.delivery .. name)
-  return { 1, of.state == delivery.DEAD and 1 or 0 }
-end)
+  redis.call("DEL", key.delivery .. delivery)
+  return { 1, of.state == records.DEAD and 1 or 0 }
+end
+
+return call.each(drop)

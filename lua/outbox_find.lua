@@ -97,51 +97,52 @@ end
 local function command_of(name)
   local tag = redis.call("GETRANGE", key.body .. string.sub(name, 1, 22), "40", "51")
   if tag == "" then
-    tag = string.sub(delivery.read(name).head, 41, 52)
+    local of = delivery.read(name)
+    tag = of and string.sub(of.head, 41, 52) or ""
   end
   return tag
 end
 
-return call.each(
-  function(dead, tenant, destination, command, reason, until_ms, from_ms, after, span)
-    local rows, reached, ended
-    local till = tonumber(until_ms)
-    span = tonumber(span)
-    if dead == "1" then
-      local tenants = { tenant }
-      if tenant == "" then
-        tenants = redis.call("ZRANGE", key.losses, 0, TENANTS - 1)
-        span = math.max(math.floor(span / math.max(#tenants, 1)), SHARE)
-      end
-      rows, reached = rows_of_all(tenants, from_ms, after, till, span)
-    else
-      rows, ended = rows_of(key.aging, "", from_ms, after, till, span)
-      reached = not ended and rows[#rows] or nil
+local function find(dead, tenant, destination, command, reason, until_ms, from_ms, after, span)
+  local rows, reached, ended
+  local till = tonumber(until_ms)
+  span = tonumber(span)
+  if dead == "1" then
+    local tenants = { tenant }
+    if tenant == "" then
+      tenants = redis.call("ZRANGE", key.losses, 0, TENANTS - 1)
+      span = math.max(math.floor(span / math.max(#tenants, 1)), SHARE)
     end
-
-    local found = {}
-    for _, row in ipairs(rows) do
-      if reached and precedes(reached, row) then
-        break
-      end
-      local name = string.sub(row[2], 13)
-      if tenant == "" or string.sub(row[2], 1, 12) == tenant then
-        local raw = redis.call("GETRANGE", key.delivery .. name, "0", "63")
-        local is_known = #raw == 64 and string.byte(raw) == 1
-        local why = is_known and string.byte(raw, 9)
-        if
-          is_known
-          and (destination == "" or string.sub(raw, 49, 64) == destination)
-          and (reason == "0" or why == tonumber(reason))
-          and (command == "" or command_of(name) == command)
-        then
-          found[#found + 1] = { row[1], row[2], why }
-        end
-      end
-    end
-    if reached then
-      return { clock.now_ms, found, 0, reached[1], reached[2] }
-    end
-    return { clock.now_ms, found, 1, 0, "" }
+    rows, reached = rows_of_all(tenants, from_ms, after, till, span)
+  else
+    rows, ended = rows_of(key.aging, "", from_ms, after, till, span)
+    reached = not ended and rows[#rows] or nil
   end
-)
+
+  local found = {}
+  for _, row in ipairs(rows) do
+    if reached and precedes(reached, row) then
+      break
+    end
+    local name = string.sub(row[2], 13)
+    if tenant == "" or string.sub(row[2], 1, 12) == tenant then
+      local raw = redis.call("GETRANGE", key.delivery .. name, "0", "63")
+      local is_known = #raw == 64 and string.byte(raw) == 1
+      local why = is_known and string.byte(raw, 9)
+      if
+        is_known
+        and (destination == "" or string.sub(raw, 49, 64) == destination)
+        and (reason == "0" or why == tonumber(reason))
+        and (command == "" or command_of(name) == command)
+      then
+        found[#found + 1] = { row[1], row[2], why }
+      end
+    end
+  end
+  if reached then
+    return { clock.now_ms, found, 0, reached[1], reached[2] }
+  end
+  return { clock.now_ms, found, 1, 0, "" }
+end
+
+return call.each(find)

@@ -29,7 +29,7 @@ local function ends_of(id)
   return of and of.ends or 0
 end
 
-return call.each(function(id, tenant)
+local function step(id, tenant)
   local found, refusal = task.of(id, tenant)
   if not found then
     return refusal
@@ -48,4 +48,6 @@ return call.each(function(id, tenant)
     end
   end
   return "NOT_FOUND"
-end)
+end
+
+return call.each(step)

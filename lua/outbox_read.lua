@@ -14,15 +14,17 @@ local brief = require("lib.brief")
 local call = require("lib.call")
 local key = require("lib.keys")
 
-return call.each(function(name, tenant, log)
-  local record, refusal = brief(name, tonumber(log))
+local function read(delivery, tenant, log)
+  local record, refusal = brief(delivery, tonumber(log))
   if not record then
     return refusal
   elseif tenant ~= "" and string.sub(record, 37, 48) ~= tenant then
     return "NOT_FOUND"
   end
   local destination = string.sub(record, 49, 64)
-  local due = redis.call("ZSCORE", key.pending .. destination, name)
+  local due = redis.call("ZSCORE", key.pending .. destination, delivery)
   local parked = redis.call("ZSCORE", key.parked, destination)
   return { record, tonumber(due or 0), tonumber(parked or 0) }
-end)
+end
+
+return call.each(read)

@@ -13,7 +13,7 @@
 -- KEEPS identity and body; no destination is looked at earlier for it than its park ends
 local call = require("lib.call")
 local clock = require("lib.clock")
-local delivery = require("lib.delivery")
+local records = require("lib.delivery")
 local key = require("lib.keys")
 local lost = require("lib.lost")
 local number = require("lib.number")
@@ -77,12 +77,12 @@ local function hasten(name, of)
 end
 
 local function again(name, of, record, asked, hold_ms)
-  of.state, of.claims, of.reason, of.base = delivery.PENDING, 0, 0, of.attempts
+  of.state, of.claims, of.reason, of.base = records.PENDING, 0, 0, of.attempts
   of.born, of.changed, of.asked = clock.now_ms, 0, asked
   if math.floor(of.flags / REPLAY) % 2 == 0 then
     of.flags = of.flags + REPLAY
   end
-  delivery.write(name, of)
+  records.write(name, of)
   if record then
     hold(string.sub(name, 1, 22), record, hold_ms)
   end
@@ -97,28 +97,30 @@ local function counted(recovery, field)
   end
 end
 
-return call.each(function(name, tenant, asked, hold_ms, recovery)
-  local of, unreadable = delivery.read(name)
+local function replay(delivery, tenant, asked, hold_ms, recovery)
+  local of, unreadable = records.read(delivery)
   if unreadable then
     return unreadable
   end
-  local is_dead = of and of.tenant == tenant and of.state == delivery.DEAD
+  local is_dead = of and of.tenant == tenant and of.state == records.DEAD
   if recovery ~= "" and not is_dead then
     counted(recovery, "failed")
     return { 0 }
   elseif not of or of.tenant ~= tenant then
     return "NOT_FOUND"
-  elseif of.state == delivery.PENDING then
-    hasten(name, of)
+  elseif of.state == records.PENDING then
+    hasten(delivery, of)
     return { 0 }
   end
-  local record = end_of(string.sub(name, 1, 22), of)
+  local record = end_of(string.sub(delivery, 1, 22), of)
   if is_dead then
-    lost.leave(name, of)
-  elseif of.state ~= delivery.DELIVERED or not record then
+    lost.leave(delivery, of)
+  elseif of.state ~= records.DELIVERED or not record then
     return "NOT_FOUND"
   end
-  again(name, of, record, asked, hold_ms)
+  again(delivery, of, record, asked, hold_ms)
   counted(recovery, "done")
   return { 1 }
-end)
+end
+
+return call.each(replay)

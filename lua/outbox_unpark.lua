@@ -9,6 +9,8 @@
 local call = require("lib.call")
 local outbox = require("lib.outbox")
 
-return call.each(function(destination)
+local function unpark(destination)
   return { outbox.unpark(destination) }
-end)
+end
+
+return call.each(unpark)

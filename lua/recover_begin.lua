@@ -15,7 +15,7 @@ local clock = require("lib.clock")
 local key = require("lib.keys")
 local number = require("lib.number")
 
-return call.each(function(recovery, tenant, ask, rate, limit, matched)
+local function begin(recovery, tenant, ask, rate, limit, matched)
   local name, now = key.recovery .. recovery, number(clock.now_ms)
   if redis.call("HSETNX", name, "state", "running") == 0 then
     return { 0 }
@@ -24,4 +24,6 @@ return call.each(function(recovery, tenant, ask, rate, limit, matched)
   redis.call("HSET", name, "matched", matched, "begun", now, "last", now, "credit", "1")
   redis.call("ZADD", key.recoveries, now, recovery)
   return { 1 }
-end)
+end
+
+return call.each(begin)

@@ -13,7 +13,7 @@
 local call = require("lib.call")
 local key = require("lib.keys")
 
-return call.each(function(recovery)
+local function read(recovery)
   local of = redis.call("HMGET", key.recovery .. recovery, "tenant", "state", "matched")
   local counted = redis.call("HMGET", key.recovered .. recovery, "done", "failed")
   return {
@@ -23,4 +23,6 @@ return call.each(function(recovery)
     tonumber(counted[1] or 0),
     tonumber(counted[2] or 0),
   }
-end)
+end
+
+return call.each(read)

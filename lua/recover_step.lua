@@ -39,7 +39,7 @@ local function finish(name, recovery)
   redis.call("ZREM", key.recoveries, recovery)
 end
 
-return call.each(function(recovery, lease_ms, held_ms, moved, over)
+local function step(recovery, lease_ms, held_ms, moved, over)
   held_ms, moved = tonumber(held_ms), tonumber(moved)
   if not is_held(recovery, held_ms) then
     return { 0, 0, "" }
@@ -66,4 +66,6 @@ return call.each(function(recovery, lease_ms, held_ms, moved, over)
   redis.call("HSET", name, "last", number(now), "credit", string.format("%.4f", credit))
   redis.call("ZADD", key.recoveries, "XX", number(till), recovery)
   return { till, grant, held_ms == 0 and of[6] or "" }
-end)
+end
+
+return call.each(step)

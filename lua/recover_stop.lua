@@ -12,7 +12,7 @@ local key = require("lib.keys")
 -- How long a recovery that is over can be looked at: a week.
 local SHOWN_MS = "604800000"
 
-return call.each(function(recovery, tenant)
+local function stop(recovery, tenant)
   local name = key.recovery .. recovery
   local of = redis.call("HMGET", name, "tenant", "state")
   if of[1] ~= tenant or of[2] ~= "running" then
@@ -22,4 +22,6 @@ return call.each(function(recovery, tenant)
   redis.call("PEXPIRE", name, SHOWN_MS)
   redis.call("ZREM", key.recoveries, recovery)
   return { 1 }
-end)
+end
+
+return call.each(stop)

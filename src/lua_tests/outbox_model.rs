@@ -73,6 +73,8 @@ struct Model {
     told: BTreeMap<String, Told>,
     /// Until when a destination is left alone.
     parked: BTreeMap<usize, i64>,
+    /// Destinations that were just to be looked at again: until then they are parked for a moment only.
+    roused: BTreeMap<usize, i64>,
     /// What each node claimed.
     words: [Vec<Word>; 2],
     /// Dead tasks by the time of their death, with their ends so far and their destination.
@@ -133,7 +135,9 @@ impl Model {
                 told.due = now + i64::try_from(delay_ms).unwrap();
                 told.claims = if outcome == 0 { told.claims.saturating_sub(1) } else { 0 };
                 if park_ms > 0 {
-                    let till = now + i64::try_from(park_ms).unwrap();
+                    let roused = self.roused.get(&at).is_some_and(|till| *till > now);
+                    let longest = if roused { 500 } else { i64::MAX };
+                    let till = now + i64::try_from(park_ms).unwrap().min(longest);
                     let parked = self.parked.entry(at).or_default();
                     *parked = till.max(*parked);
                 }
@@ -196,6 +200,7 @@ impl Both<'_> {
                     return Err(format!("{at} was not parked"));
                 }
                 self.model.parked.remove(&at);
+                self.model.roused.insert(at, now + 2_500);
             }
             Step::Redrive { limit } => self.redrive(limit)?,
             Step::Purge { limit } => {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use super::destinations::{HERS, HIS, of_another};
 use super::world::{By, NAMES, New, World, by, id, token};
 use crate::model::Refusal;
@@ -11,6 +13,7 @@ use crate::subscriptions::heartbeat::Extend;
 use crate::subscriptions::upsert::Subscribe;
 use crate::tasks::timeline::ReadTimeline;
 use crate::topics::policy::PutPolicy;
+use crate::webhooks::scripts::{Dead, Later};
 
 /// A word, how the world comes to be so, and the call that must be refused with it.
 struct Case {
@@ -197,7 +200,7 @@ fn of_destinations() -> [Case; 4] {
     ]
 }
 
-fn of_deliveries() -> [Case; 10] {
+fn of_deliveries() -> [Case; 12] {
     let of_task = |w: &mut World| w.of_task(1, 0).map(drop);
     let look = |w: &mut World| w.look_at(1, NAMES.tenants[0].tag()).map(drop);
     let replay = |w: &mut World| w.replay(1, 1, 0).map(drop);
@@ -212,6 +215,37 @@ fn of_deliveries() -> [Case; 10] {
         case("outbox_replay", "NOT_FOUND", leased, replay),
         case("outbox_replay", "NOT_FOUND", done, |w| w.replay(1, 1, 1).map(drop)),
         case("outbox_replay", "UNKNOWN_VERSION", newer_delivery, replay),
+        case("outbox_later", "UNKNOWN_VERSION", newer_delivery, |w| {
+            let delivery = format!("{}_1", id(1).short());
+            let (delay_ms, park_ms) = (1, 0);
+            let entry = Bytes::new();
+            let (outcome, flags, lease_ms) = (2, 0, 1);
+            w.db.one(Later {
+                delivery: &delivery,
+                lease_ms,
+                delay_ms,
+                outcome,
+                entry,
+                flags,
+                park_ms,
+            })
+            .map(drop)
+        }),
+        case("outbox_dead", "UNKNOWN_VERSION", newer_delivery, |w| {
+            let dead = Dead {
+                delivery: &format!("{}_1", id(1).short()),
+                lease_ms: 1,
+                reason: 2,
+                attempted: true,
+                entry: Bytes::new(),
+                head: Bytes::new(),
+                body: Bytes::new(),
+                event: "",
+                to: "",
+                says: Bytes::new(),
+            };
+            w.db.one(dead).map(drop)
+        }),
     ]
 }
 
