@@ -119,6 +119,9 @@ async fn two_thousand_waiters_and_one_task_cause_at_most_one_claim_for_each_node
     }
     for node in &nodes {
         waiting_claims(node, 1000).await;
+        // Each looks once before it waits and once when it does; only then its look is no answer.
+        eventually("each has looked", || async { (claims(node).await >= 2000.0).then_some(()) })
+            .await;
     }
     let mut before = Vec::new();
     for node in &nodes {
