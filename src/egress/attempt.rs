@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
+use crate::model::delivery::Class;
+
 /// Most bytes of an answer's body that are kept.
 pub const MAX_EXCERPT: usize = 256;
 
@@ -62,20 +64,20 @@ pub enum Outcome {
 
 impl Outcome {
     /// The class, as metrics and attempt logs name it.
-    pub fn as_str(self) -> &'static str {
+    pub fn class(self) -> Class {
         match self {
-            Self::Success => "2xx",
-            Self::Http3xx => "http_3xx",
-            Self::Http4xx => "http_4xx",
-            Self::Http429 => "http_429",
-            Self::Http5xx => "http_5xx",
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::Blocked { .. } => "blocked",
-            Self::Proxy => "proxy",
+            Self::Success => Class::Success,
+            Self::Http3xx => Class::Http3xx,
+            Self::Http4xx => Class::Http4xx,
+            Self::Http429 => Class::Http429,
+            Self::Http5xx => Class::Http5xx,
+            Self::Dns => Class::Dns,
+            Self::Connect => Class::Connect,
+            Self::Tls => Class::Tls,
+            Self::Timeout => Class::Timeout,
+            Self::Reset => Class::Reset,
+            Self::Blocked { .. } => Class::Blocked,
+            Self::Proxy => Class::Proxy,
         }
     }
 
@@ -199,7 +201,7 @@ mod tests {
             (101, "http_5xx"),
             (999, "http_5xx"),
         ] {
-            assert_eq!(Outcome::of(StatusCode::from_u16(status).unwrap()).as_str(), class);
+            assert_eq!(Outcome::of(StatusCode::from_u16(status).unwrap()).class().as_str(), class);
         }
     }
 }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue};
 
 use crate::app::{App, NotTaken, Scope};
 use crate::egress::Target;
 use crate::model::Time;
-use crate::model::delivery::{Class, Entry, Reason, Trigger};
+use crate::model::delivery::{Entry, Reason, Trigger};
 use crate::store;
 use crate::telemetry::trace::CallSpan;
 
@@ -17,10 +16,6 @@ use super::errand::{Errand, Unsendable};
 use super::events;
 use super::outbox::Slot;
 use super::settle::{self, Verdict};
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// An attempt that was made.
 pub struct Made {
@@ -115,14 +110,7 @@ async fn attempt(
     let seconds = at.div_euclid(1000);
     app.egress.signer().headers(tenant, &id, seconds, errand.attempt(), &body.0, &mut headers);
     let baggage = errand.task.as_ref().and_then(|task| task.body.baggage.as_deref());
-    for (name, value) in
-        [(TRACEPARENT, span.traceparent()), (TRACESTATE, span.tracestate()), (BAGGAGE, baggage)]
-    {
-        // Both were checked when they came in; what is no header stays behind.
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-            headers.insert(name, value);
-        }
-    }
+    span.inject(baggage, &mut headers);
 
     let in_flight = events::begun(app, errand);
     let answer = app.egress.post(target, headers, body.0.clone()).await;
@@ -133,7 +121,7 @@ async fn attempt(
         trigger,
         duration_ms: u32::try_from(answer.duration.as_millis()).unwrap_or(u32::MAX),
         status: answer.status,
-        class: Class::parse(answer.outcome.as_str()).expect("both name the same classes"),
+        class: answer.outcome.class(),
         trace_id: span.traceparent().and_then(trace_id),
         excerpt: answer.excerpt.clone().unwrap_or_default(),
     };

@@ -70,12 +70,12 @@ pub async fn test(
     tracing::info!(
         target: "codeq::audit", category = "audit", event = "admin.webhook_tested",
         by = admin.subject.as_str(), tenant_id = tenant.as_str(), host = target.host(),
-        class = attempt.outcome.as_str(), "a webhook was tested"
+        class = attempt.outcome.class().as_str(), "a webhook was tested"
     );
     Ok(Json(Response {
         ok: attempt.outcome == Outcome::Success,
         status: attempt.status,
         duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
-        class: attempt.outcome.as_str(),
+        class: attempt.outcome.class().as_str(),
     }))
 }

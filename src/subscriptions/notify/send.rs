@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -31,9 +30,6 @@ const MOST: usize = 4096;
 const MOST_OF_TENANT: usize = 1024;
 
 const KIND: WebhookKind = WebhookKind::QueueReady;
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// What is sent to one subscription.
 pub(super) struct Letter {
@@ -133,23 +129,15 @@ impl Post {
         let seconds = sent_at.ms().div_euclid(1000);
         signer.headers(Some(&told.tenant), &id, seconds, 1, &body, &mut headers);
         let baggage = news.cause.baggage.as_deref();
-        for (name, value) in
-            [(TRACEPARENT, span.traceparent()), (TRACESTATE, span.tracestate()), (BAGGAGE, baggage)]
-        {
-            // Checked when it came in; what is no header stays behind.
-            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-                headers.insert(name, value);
-            }
-        }
+        span.inject(baggage, &mut headers);
 
         let metrics = &self.app.metrics;
         let in_flight = metrics.webhook_in_flight.with(KIND).hold();
         let attempt = self.app.egress.post(target, headers, body).await;
         drop(in_flight);
 
-        let class = attempt.outcome.as_str();
-        let result = Class::parse(class).expect("both name the same classes");
-        metrics.webhook_attempts.with(WebhookAttempt(KIND, result)).inc();
+        let class = attempt.outcome.class();
+        metrics.webhook_attempts.with(WebhookAttempt(KIND, class)).inc();
         metrics.webhook_duration.with(KIND).observe(attempt.duration.as_secs_f64());
         if let Some(status) = attempt.status {
             span.set("http.response.status_code", i64::from(status));
@@ -157,11 +145,11 @@ impl Post {
         if attempt.outcome == Outcome::Success {
             news.metrics.webhook_deliveries.with(Delivery::QueueReadySuccess).inc();
         } else {
-            span.failed(class);
+            span.failed(class.as_str());
             letter.failed();
-            letter.warn(target.host(), class);
+            letter.warn(target.host(), class.as_str());
         }
-        (result, attempt.retry_after)
+        (class, attempt.retry_after)
     }
 }
 

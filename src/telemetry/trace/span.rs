@@ -1,5 +1,6 @@
 //! The spans of a node: the request, and the steps of a task's life.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt};
 use opentelemetry::{Context, Value};
 use tracing::Span;
@@ -266,14 +267,24 @@ impl CallSpan {
         }
     }
 
+    /// Adds the context to the headers of the call. Its parts were checked when they came in; what
+    /// is no header all the same stays behind.
+    pub fn inject(&self, baggage: Option<&str>, into: &mut HeaderMap) {
+        let parts = [
+            ("traceparent", self.traceparent.as_deref()),
+            ("tracestate", self.tracestate.as_deref()),
+            ("baggage", baggage),
+        ];
+        for (name, value) in parts {
+            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+                into.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+
     /// The `traceparent` to send.
     pub fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()
-    }
-
-    /// The `tracestate` to send.
-    pub fn tracestate(&self) -> Option<&str> {
-        self.tracestate.as_deref()
     }
 }
 
