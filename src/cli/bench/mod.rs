@@ -97,6 +97,10 @@ pub struct Args {
     /// Time a phase may take
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     max_seconds: u64,
+    /// Time that the receiver of `webhooks` takes for an answer; 0 shows what the CPU can do, more
+    /// what connections can do
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    receiver_ms: u64,
     /// Queued tasks at which `growth` measures
     #[arg(long, value_name = "TASKS", value_delimiter = ',', default_values_t = [1_000, 1_000_000])]
     queued: Vec<u64>,
@@ -222,7 +226,7 @@ impl Bench {
 
     /// Tasks end while their receiver is held back; then it is let go.
     async fn webhooks(&mut self) -> anyhow::Result<Delivered> {
-        let receiver = webhooks::Receiver::start()?;
+        let receiver = webhooks::Receiver::start(Duration::from_millis(self.args.receiver_ms))?;
         let target = Target::new(self.args.urls.first().context("--url names no node")?)?;
         let (mut node, token) = (Connection::new(target), self.args.producer_token.clone());
         let (tasks, limit) = (self.args.tasks, self.limit());

@@ -39,8 +39,8 @@ struct Seen {
 }
 
 impl Receiver {
-    /// Listens on a free port of this machine.
-    pub fn start() -> anyhow::Result<Self> {
+    /// Listens on a free port of this machine, and takes so long for each answer.
+    pub fn start(work: Duration) -> anyhow::Result<Self> {
         let seen = Arc::new(Seen::default());
         let (started, begun) = std::sync::mpsc::channel();
         let of = seen.clone();
@@ -55,7 +55,7 @@ impl Receiver {
                     of.connections.fetch_add(1, Ordering::Relaxed);
                     let of = of.clone();
                     tokio::spawn(async move {
-                        let _ = serve(stream, &of).await;
+                        let _ = serve(stream, &of, work).await;
                     });
                 }
                 #[expect(unreachable_code, reason = "it names the type of the errors above")]
@@ -101,7 +101,7 @@ impl Receiver {
     }
 }
 
-async fn serve(mut stream: TcpStream, seen: &Seen) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, seen: &Seen, work: Duration) -> std::io::Result<()> {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(8192);
@@ -122,6 +122,9 @@ async fn serve(mut stream: TcpStream, seen: &Seen) -> std::io::Result<()> {
         let body = Bytes::copy_from_slice(&buffer[head..head + length]);
         *seen.last_body.lock().unwrap_or_else(PoisonError::into_inner) = body;
         buffer.drain(..head + length);
+        if !work.is_zero() {
+            sleep(work).await;
+        }
         stream.write_all(ANSWER).await?;
         seen.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn bare_posts_reuse_their_connections_and_cost_time() {
-        let receiver = Receiver::start().unwrap();
+        let receiver = Receiver::start(Duration::ZERO).unwrap();
         let bare = bare_posts(&receiver, 200).unwrap();
         assert_eq!(receiver.requests(), 200 + 10 * AT_ONCE as u64);
         // One that is just being given back is not found by the next.
