@@ -19,7 +19,7 @@ BIN=$TOOLS/bin
 VENV=$TOOLS/venv
 
 DEV="cc rust redis"
-ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis moto openssl standardwebhooks"
+ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis moto openssl standardwebhooks promtool pprof rotel"
 
 RUST=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 REDIS_AT_LEAST=6.2
@@ -29,6 +29,7 @@ SHELLCHECK=0.11.0.1
 STYLUA=2.5.2
 SCHEMATHESIS=4.32.5
 MOTO=5.2.5
+ROTEL=0.0.1a15
 STANDARDWEBHOOKS_NPM=1.1.1
 STANDARDWEBHOOKS_PYPI=1.1.0
 
@@ -148,6 +149,34 @@ install_standardwebhooks() { # tests/verify; the Go library's version is in its 
   (cd tests/verify/go && go build -mod=readonly -o "$BIN/standardwebhooks-go" . >&2)
 }
 
+install_promtool() { # its package brings the server as well
+  { have promtool && have prometheus; } || system prometheus prometheus
+}
+install_pprof() { # the reader of profiles that comes with Go
+  have go || system golang-go go
+  command_of pprof 'exec go tool pprof "$@"'
+}
+install_rotel() { # a collector that is not ours; it embeds the interpreter, so it wants its library
+  [ "$(uname -s)" = Linux ] || fail "rotel has no program for this system: run \`make otel-e2e\` on Linux"
+  pip_package rotel $ROTEL
+  local name lib
+  name=$("$VENV/bin/python" -c 'import sys; print("libpython%d.%d" % sys.version_info[:2])')
+  library() {
+    "$VENV/bin/python" - "$name.so.1.0" <<'PY'
+import ctypes.util, os, sys, sysconfig
+where = [sysconfig.get_config_var(key) or "" for key in ("LIBDIR", "LDLIBRARYDIR")]
+where += [os.path.join("/usr/lib", sysconfig.get_config_var("MULTIARCH") or ""), "/usr/lib64", "/usr/lib"]
+print(next((at for at in where if at and os.path.exists(os.path.join(at, sys.argv[1]))), ""))
+PY
+  }
+  lib=$(library)
+  [ -n "$lib" ] || { system "$name" python; lib=$(library); }
+  [ -n "$lib" ] || fail "rotel needs $name.so.1.0; install the package that brings it"
+  local program
+  program=$("$VENV/bin/python" -c 'import os, rotel; print(os.path.join(os.path.dirname(rotel.__file__), "rotel-agent"))')
+  command_of rotel-agent "LD_LIBRARY_PATH=\"$lib\" exec \"$program\" \"\$@\""
+}
+
 # What each tool is for, and the command that proves it works.
 about() {
   case $1 in
@@ -166,6 +195,9 @@ about() {
     moto) echo "moto_server $MOTO, the S3 that the tests store artifacts in" ;;
     openssl) echo "openssl, verifies signatures of webhooks" ;;
     standardwebhooks) echo "Standard Webhooks' libraries: npm $STANDARDWEBHOOKS_NPM, PyPI $STANDARDWEBHOOKS_PYPI, Go" ;;
+    promtool) echo "promtool and prometheus, check and scrape the metrics" ;;
+    pprof) echo "go tool pprof, reads profiles" ;;
+    rotel) echo "rotel $ROTEL, a collector for \`make otel-e2e\`" ;;
     *) return 1 ;;
   esac
 }
@@ -180,6 +212,9 @@ proof() {
     luacheck) luacheck --version ;;
     moto) moto_server --help ;;
     openssl) openssl version ;;
+    promtool) promtool --version && prometheus --version ;;
+    pprof) pprof -h 2>&1 || [ $? -le 2 ] ;;
+    rotel) rotel-agent --version ;;
     standardwebhooks) for one in npm pypi go; do echo '[]' | "standardwebhooks-$one" || return; done ;;
     *) "$1" --version ;;
   esac >/dev/null
@@ -193,6 +228,7 @@ program() {
     nextest | deny) echo "cargo-$1" ;;
     moto) echo moto_server ;;
     standardwebhooks) echo standardwebhooks-go ;;
+    rotel) echo rotel-agent ;;
     *) echo "$1" ;;
   esac
 }

@@ -1,0 +1,1 @@
+//! How metrics are shown: formats, labels, exemplars, what a real Prometheus reads.

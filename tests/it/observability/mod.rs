@@ -1,0 +1,9 @@
+//! Four pillars that share one context. A test is named by the row of the requirement it shows.
+
+mod counts;
+mod exposition;
+mod health;
+mod logs;
+mod profiling;
+mod settings;
+mod tracing;

@@ -1,0 +1,1 @@
+//! The second listener: profiles of CPU, heap and waits.

@@ -1,0 +1,1 @@
+//! Settings of tracing from four sources.

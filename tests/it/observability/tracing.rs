@@ -1,0 +1,1 @@
+//! Spans, as a collector receives them.
