@@ -17,6 +17,7 @@ dev: ## a running broker, with a private redis-server, data in ./.codeq
 test: check ## everything but the slow tests; what CI runs
 	cargo nextest run --locked
 	cargo test --locked --doc -q
+	scripts/alerts.sh
 	scripts/schemathesis.sh
 	scripts/helm.sh
 
@@ -25,6 +26,7 @@ check: tools lint unit ## formatting, lints, licences, unit tests: minutes
 soak: check ## every test, the slow ones too
 	cargo nextest run --locked --profile soak
 	cargo test --locked --doc -q
+	scripts/alerts.sh
 	scripts/schemathesis.sh
 	scripts/helm.sh
 
@@ -46,6 +48,7 @@ lint:
 	scripts/advisories.sh
 	$(if $(LUA),luacheck -q $(LUA) && stylua --check $(LUA))
 	shellcheck $(SH)
+	scripts/alerts.sh lint
 
 unit:
 	cargo nextest run --locked --lib --no-tests=pass

@@ -19,7 +19,7 @@ BIN=$TOOLS/bin
 VENV=$TOOLS/venv
 
 DEV="cc rust redis"
-ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis moto openssl standardwebhooks promtool helm helm3 kubernetes-validate check-jsonschema crds hadolint pprof rotel"
+ALL="$DEV python curl jq nextest deny luacheck stylua shellcheck schemathesis moto openssl standardwebhooks promtool alertmanager pyyaml promql yamllint helm helm3 kubernetes-validate check-jsonschema crds hadolint pprof rotel"
 
 RUST=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 REDIS_AT_LEAST=6.2
@@ -38,6 +38,9 @@ CRDS_PROMETHEUS=6.0.0 CRDS_KEDA=2.0.0 CRDS_GATEWAY=2.0.0
 HADOLINT=2.15.1
 STANDARDWEBHOOKS_NPM=1.1.1
 STANDARDWEBHOOKS_PYPI=1.1.0
+PYYAML=6.0.3
+PROMQL_PARSER=0.11.0
+YAMLLINT=1.38.0
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 fail() { say "$*"; return 1; }
@@ -158,6 +161,20 @@ install_standardwebhooks() { # tests/verify; the Go library's version is in its 
 install_promtool() { # its package brings the server as well
   { have promtool && have prometheus; } || system prometheus prometheus
 }
+install_alertmanager() { # with amtool; brew's formula calls the server alertmanager
+  { have amtool && have prometheus-alertmanager; } || system prometheus-alertmanager alertmanager
+  have prometheus-alertmanager || command_of prometheus-alertmanager 'exec alertmanager "$@"'
+}
+# Libraries for the tests of alerts/ and docs/examples; the commands only prove that they are there.
+install_pyyaml() {
+  pip_package PyYAML $PYYAML
+  command_of pyyaml "exec \"$VENV/bin/python\" -c 'import yaml; print(yaml.__version__)'"
+}
+install_promql() {
+  pip_package promql-parser $PROMQL_PARSER
+  command_of promql "exec \"$VENV/bin/python\" -c 'import promql_parser; print(promql_parser.parse(\"up\"))'"
+}
+install_yamllint() { pip_tool yamllint $YAMLLINT yamllint; }
 install_pprof() { # the reader of profiles that comes with Go
   have go || system golang-go go
   command_of pprof 'exec go tool pprof "$@"'
@@ -244,6 +261,10 @@ about() {
     openssl) echo "openssl, verifies signatures of webhooks" ;;
     standardwebhooks) echo "Standard Webhooks' libraries: npm $STANDARDWEBHOOKS_NPM, PyPI $STANDARDWEBHOOKS_PYPI, Go" ;;
     promtool) echo "promtool and prometheus, check and scrape the metrics" ;;
+    alertmanager) echo "prometheus-alertmanager and amtool, route the alerts of the tests" ;;
+    pyyaml) echo "PyYAML $PYYAML, reads rules and examples" ;;
+    promql) echo "promql-parser $PROMQL_PARSER, parses the queries of the runbooks" ;;
+    yamllint) echo "yamllint $YAMLLINT, lints YAML" ;;
     pprof) echo "go tool pprof, reads profiles" ;;
     helm) echo "helm $HELM, renders and packages the chart" ;;
     helm3) echo "helm $HELM3 as helm3: the chart renders the same with both" ;;
@@ -267,6 +288,7 @@ proof() {
     moto) moto_server --help ;;
     openssl) openssl version ;;
     promtool) promtool --version && prometheus --version ;;
+    alertmanager) amtool --version && prometheus-alertmanager --version ;;
     pprof) pprof -h 2>&1 || [ $? -le 2 ] ;;
     helm | helm3) "$1" version --short ;;
     crds) [ -d "$TOOLS/npm/node_modules/@kubernetes-models/keda" ] ;;
@@ -286,6 +308,7 @@ program() {
     standardwebhooks) echo standardwebhooks-go ;;
     rotel) echo rotel-agent ;;
     crds) echo node ;;
+    alertmanager) echo prometheus-alertmanager ;;
     *) echo "$1" ;;
   esac
 }
