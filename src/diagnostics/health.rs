@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response as Answer};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -23,6 +23,7 @@ use super::readiness::Readiness;
 use super::resources::Resources;
 use super::scrape::Scraper;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Exposition;
 use crate::telemetry::trace::Exporting;
 
 /// The longest that the report waits for the store.
@@ -390,7 +391,11 @@ pub fn described() -> OpenApi {
     }
     let healthy = || vec![("200", json("It works.")), ("503", json("It does not, or it drains."))];
     paths = route(paths, "/health", "How the node is, in detail.", healthy());
-    let scrape = says("Prometheus' text format.", "text/plain", text().into());
+    let scrape = says(
+        "Prometheus' text format, or OpenMetrics for those who ask.",
+        "text/plain",
+        text().into(),
+    );
     paths = route(paths, "/metrics", "What the node has counted.", vec![("200", scrape)]);
     OpenApiBuilder::new().paths(paths).build()
 }
@@ -418,8 +423,8 @@ async fn report(State(health): State<Health>) -> Answer {
     (code, Json(report)).into_response()
 }
 
-async fn metrics(State(scraper): State<Scraper>) -> Answer {
-    scraper.answer().await
+async fn metrics(State(scraper): State<Scraper>, headers: HeaderMap) -> Answer {
+    scraper.answer(Exposition::asked(&headers)).await
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use prometheus::TEXT_FORMAT;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::depths::{Depths, OutboxDepth, Reading, Snapshot};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Exposition;
 
 /// The longest that a scrape waits for the store.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -59,12 +59,14 @@ impl Scraper {
     }
 
     /// The whole answer to `GET /metrics`.
-    pub async fn answer(&self) -> Response {
+    pub async fn answer(&self, exposition: Exposition) -> Response {
         self.refresh().await;
         let metrics = self.metrics.clone();
         // Thousands of series take milliseconds to write: not on a thread that serves requests.
-        match tokio::task::spawn_blocking(move || metrics.text()).await {
-            Ok(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        match tokio::task::spawn_blocking(move || metrics.page(exposition)).await {
+            Ok(Ok(page)) => {
+                ([(header::CONTENT_TYPE, exposition.content_type())], page).into_response()
+            }
             failed => {
                 let error = match failed {
                     Ok(Err(error)) => error.to_string(),
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     async fn text(scraper: &Scraper) -> String {
-        let answer = scraper.answer().await;
+        let answer = scraper.answer(Exposition::Text).await;
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/plain; version=0.0.4");
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
@@ -228,10 +230,10 @@ mod tests {
                 Ok::<_, String>(reading())
             }
         });
-        futures_util::future::join_all((0..20).map(|_| scraper.answer())).await;
+        futures_util::future::join_all((0..20).map(|_| scraper.answer(Exposition::Text))).await;
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         tokio::time::sleep(FRESH).await;
-        scraper.answer().await;
+        scraper.answer(Exposition::Text).await;
         assert_eq!(calls.load(Ordering::Relaxed), 2, "a second later the depths are read again");
     }
 

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::http::Producer;
 use crate::model::record::{Body, End, Terminal};
 use crate::model::{Task, TaskId};
-use crate::telemetry::metrics::{Delivery, Status as Ended, Swept};
+use crate::telemetry::metrics::{Delivery, Sampled, Status as Ended, Swept};
 use crate::telemetry::trace::{self, SpanId, Step, StepSpan, draw_span_id};
 
 use super::abandon::Abandoned;
@@ -237,7 +237,7 @@ fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&
     }
     let Ok(terminal) = Terminal::read(attempt.record) else { return };
     ended(app, attempt.id, body, terminal.end);
-    count_end(app, body, &terminal);
+    count_end(app, body, &terminal, after);
     line!(warn, "queue", "task.dead_lettered", attempt.id, body, after, {
         worker_id = attempt.worker,
         attempt = attempt.attempt,
@@ -267,10 +267,10 @@ pub(super) fn submitted(
         .set("codeq.attempt", i64::from(terminal.attempts))
         .set("codeq.artifact_count", i64::try_from(artifacts).unwrap_or(i64::MAX));
     ended(app, id, &body, terminal.end);
-    count_end(app, &body, terminal);
+    let after = terminal.trace_parent.as_deref().or(before);
+    count_end(app, &body, terminal, after);
     let total_duration_ms = terminal.completed.ms() - body.created.ms();
     let duration_ms = terminal.claimed.map(|at| terminal.completed.ms() - at.ms());
-    let after = terminal.trace_parent.as_deref().or(before);
     if terminal.end == End::Completed {
         line!(info, "task", "task.completed", id, body, after, {
             worker_id = worker, attempt = terminal.attempts, status, duration_ms, total_duration_ms,
@@ -325,7 +325,8 @@ fn ended(app: &App, id: &TaskId, body: &Body, end: End) {
     }
 }
 
-fn count_end(app: &App, body: &Body, terminal: &Terminal) {
+fn count_end(app: &App, body: &Body, terminal: &Terminal, context: Option<&str>) {
+    let trace = Sampled::of(context);
     let status = match terminal.end {
         End::Completed => Ended::Completed,
         _ => Ended::Failed,
@@ -334,7 +335,7 @@ fn count_end(app: &App, body: &Body, terminal: &Terminal) {
         u32::try_from((terminal.completed.ms() - body.created.ms()).max(0)).unwrap_or(u32::MAX);
     app.with_label(body.label, move |metrics| {
         metrics.completed.with(status).inc();
-        metrics.processing_latency.with(status).observe(f64::from(ms) / 1000.0);
+        metrics.processing_latency.with(status).observe(f64::from(ms) / 1000.0, trace);
     });
 }
 

@@ -5,7 +5,7 @@ use crate::egress::Target;
 use crate::model::delivery::{Class, Entry, Kind, Reason};
 use crate::model::record::Unreadable;
 use crate::store;
-use crate::telemetry::metrics::{Delivery, Held, WebhookAttempt, WebhookKind};
+use crate::telemetry::metrics::{Delivery, Held, Sampled, WebhookAttempt, WebhookKind};
 use crate::telemetry::trace::CallSpan;
 
 use super::deliver::Made;
@@ -68,7 +68,7 @@ pub(super) fn attempted(
     let kind = kind(errand);
     app.metrics.webhook_attempts.with(WebhookAttempt(kind, entry.class)).inc();
     let seconds = f64::from(entry.duration_ms) / 1000.0;
-    app.metrics.webhook_duration.with(kind).observe(seconds);
+    app.metrics.webhook_duration.with(kind).observe(seconds, Sampled::of(span.traceparent()));
     if let Some(task) = &errand.task {
         span.set("codeq.command", task.body.command.as_str().to_owned());
     }
@@ -93,7 +93,7 @@ pub(super) fn settled(app: &App, errand: &Errand, made: &Made, verdict: Verdict)
     let duration_ms = made.entry.duration_ms;
     match verdict {
         Verdict::Delivered => {
-            count_success(app, errand);
+            count_success(app, errand, made);
             line!(info, "webhook.delivered", errand, made, {
                 duration_ms, status = made.entry.status,
             }, "result callback delivered");
@@ -108,7 +108,7 @@ pub(super) fn settled(app: &App, errand: &Errand, made: &Made, verdict: Verdict)
     }
 }
 
-fn count_success(app: &App, errand: &Errand) {
+fn count_success(app: &App, errand: &Errand, made: &Made) {
     let tried = errand.attempt().saturating_sub(errand.record.base);
     app.metrics.webhook_attempts_to_success.observe(tried.into());
     let Some(task) = &errand.task else { return };
@@ -116,10 +116,11 @@ fn count_success(app: &App, errand: &Errand) {
     let seconds = f64::from(took_ms.unwrap_or(u32::MAX)) / 1000.0;
     // One that is sent again on demand was perhaps accepted long ago.
     let is_first = !errand.record.replay || errand.record.reason.is_some();
+    let trace = Sampled::of(made.traceparent.as_deref());
     app.with_label(task.body.label, move |metrics| {
         metrics.webhook_deliveries.with(Delivery::TaskResultSuccess).inc();
         if is_first {
-            metrics.webhook_end_to_end.observe(seconds);
+            metrics.webhook_end_to_end.observe(seconds, trace);
         }
     });
 }

@@ -1,6 +1,7 @@
 //! What stands around every route.
 
 use super::*;
+use crate::telemetry::metrics::Exposition;
 
 fn is_generated(id: &str) -> bool {
     id.len() == 32
@@ -128,7 +129,7 @@ async fn requests_are_counted_by_template_never_by_path() {
     node.ask(ask(Method::GET, "/geheim").empty()).await;
     node.ask(ask(Method::PUT, "/tasks").empty()).await;
     node.ask(ask(Method::GET, "/panic").empty()).await;
-    let text = String::from_utf8(node.metrics.text().unwrap()).unwrap();
+    let text = String::from_utf8(node.metrics.page(Exposition::Text).unwrap()).unwrap();
     assert!(!text.contains("geheim"));
     for labels in [
         r#"code="200",method="GET",route="/admin/queues/{command}""#,
@@ -150,7 +151,7 @@ async fn only_probes_are_left_out_of_the_requests_in_flight() {
     assert_eq!(node.metrics.http_requests_in_flight.get(), 1);
     drop(waiting);
     assert_eq!(node.metrics.http_requests_in_flight.get(), 0);
-    let text = String::from_utf8(node.metrics.text().unwrap()).unwrap();
+    let text = String::from_utf8(node.metrics.page(Exposition::Text).unwrap()).unwrap();
     assert!(text.contains(r#"codeq_http_requests_total{code="499",method="GET",route="/wait"} 1"#));
 }
 

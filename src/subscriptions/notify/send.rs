@@ -15,7 +15,7 @@ use crate::egress::{Outcome, Target};
 use crate::model::delivery::Class;
 use crate::model::record::destination_digest;
 use crate::model::{TenantId, Time};
-use crate::telemetry::metrics::{Delivery, WebhookAttempt, WebhookKind};
+use crate::telemetry::metrics::{Delivery, Sampled, WebhookAttempt, WebhookKind};
 use crate::telemetry::trace::CallSpan;
 use crate::webhooks::destinations::{Destinations, Verdict};
 
@@ -138,7 +138,8 @@ impl Post {
 
         let class = attempt.outcome.class();
         metrics.webhook_attempts.with(WebhookAttempt(KIND, class)).inc();
-        metrics.webhook_duration.with(KIND).observe(attempt.duration.as_secs_f64());
+        let trace = Sampled::of(span.traceparent());
+        metrics.webhook_duration.with(KIND).observe(attempt.duration.as_secs_f64(), trace);
         if let Some(status) = attempt.status {
             span.set("http.response.status_code", i64::from(status));
         }

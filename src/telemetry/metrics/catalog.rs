@@ -1,8 +1,9 @@
 //! Every family a node exports. The doc comment is the help text.
 
-use prometheus::{Histogram, IntCounter, Registry};
+use prometheus::{Histogram, IntCounter};
 
-use super::family::{By, Declared, Family, HeldGauge, Open, SetGauge};
+use super::exemplar::TracedHistogram;
+use super::family::{By, Declared, Family, HeldGauge, Home, Open, SetGauge};
 use super::labels::*;
 use crate::model::delivery::Reason;
 
@@ -26,11 +27,11 @@ macro_rules! families {
             ///
             /// # Errors
             /// When two have one name.
-            pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+            pub fn register(home: &Home) -> prometheus::Result<Self> {
                 let mut declared = Self::ALL.iter();
                 $( let $field = <$family>::register(
                     declared.next().expect("one declaration per field"),
-                    registry,
+                    home,
                 )?; )+
                 Ok(Self { $($field,)+ })
             }
@@ -71,7 +72,7 @@ families! {
     /// Tasks that ended, once each. FAILED is a worker's verdict or a dead letter.
     task_completed: Open<Status, IntCounter> = "codeq_task_completed_total" ["command", "status"];
     /// Time from a task's creation to its end.
-    task_processing_latency: Open<Status, Histogram> = "codeq_task_processing_latency_seconds" ["command", "status"] LIFE;
+    task_processing_latency: Open<Status, TracedHistogram> = "codeq_task_processing_latency_seconds" ["command", "status"] LIFE;
     /// Leases that ran out, once each, whoever noticed.
     lease_expired: Open<(), IntCounter> = "codeq_lease_expired_total" ["command"];
     /// Webhook deliveries that ended, one count per delivery and not per attempt.
@@ -79,11 +80,11 @@ families! {
     /// Calls to receivers, by how they ended.
     webhook_attempts: By<WebhookAttempt, IntCounter> = "codeq_webhook_attempts_total" ["kind", "result"];
     /// Time of one call to a receiver, up to the status line.
-    webhook_duration: By<WebhookKind, Histogram> = "codeq_webhook_duration_seconds" ["kind"] ATTEMPT;
+    webhook_duration: By<WebhookKind, TracedHistogram> = "codeq_webhook_duration_seconds" ["kind"] ATTEMPT;
     /// Calls to receivers that are under way.
     webhook_in_flight: By<WebhookKind, HeldGauge> = "codeq_webhook_in_flight" ["kind"];
     /// Time from the end of a task until its webhook was first accepted.
-    webhook_end_to_end: Open<(), Histogram> = "codeq_webhook_end_to_end_seconds" ["command"] TOLD;
+    webhook_end_to_end: Open<(), TracedHistogram> = "codeq_webhook_end_to_end_seconds" ["command"] TOLD;
     /// Attempts that a delivery took until it was accepted.
     webhook_attempts_to_success: Histogram = "codeq_webhook_attempts_to_success" [] TRIES;
     /// Deliveries that were given up.

@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::exemplar::{Book, TracedBuilder, TracedHistogram};
 use super::labels::Label;
 
 /// What a family is called, what it means and how it is split: its only declaration.
@@ -39,7 +40,7 @@ pub trait Series: Clone + Send + Sync + 'static {
     const KIND: &'static str;
 
     /// An empty family.
-    fn family(declared: &Declared) -> prometheus::Result<MetricVec<Self::Raw>>;
+    fn family(declared: &Declared, home: &Home) -> prometheus::Result<MetricVec<Self::Raw>>;
 
     /// Wraps one series of the family.
     fn wrap(raw: <Self::Raw as MetricVecBuilder>::M) -> Self;
@@ -51,7 +52,7 @@ macro_rules! series {
             type Raw = <$vec as VecOf>::Builder;
             const KIND: &'static str = $kind;
 
-            fn family(declared: &Declared) -> prometheus::Result<MetricVec<Self::Raw>> {
+            fn family(declared: &Declared, _: &Home) -> prometheus::Result<MetricVec<Self::Raw>> {
                 <$vec>::new($opts(declared), declared.labels)
             }
 
@@ -77,6 +78,19 @@ series! {
     Histogram, HistogramVec, "histogram", histogram_opts, std::convert::identity;
     SetGauge, GaugeVec, "gauge", Declared::opts, SetGauge;
     HeldGauge, IntGaugeVec, "gauge", Declared::opts, HeldGauge;
+}
+
+impl Series for TracedHistogram {
+    type Raw = TracedBuilder;
+    const KIND: &'static str = "histogram";
+
+    fn family(declared: &Declared, home: &Home) -> prometheus::Result<MetricVec<TracedBuilder>> {
+        TracedBuilder::family(declared, histogram_opts(declared), &home.book)
+    }
+
+    fn wrap(raw: Self) -> Self {
+        raw
+    }
 }
 
 fn histogram_opts(declared: &Declared) -> HistogramOpts {
@@ -192,34 +206,39 @@ pub trait Family: Sized {
     const KIND: &'static str;
 
     /// Makes the family and registers it.
-    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self>;
+    fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self>;
 }
 
-fn registered<S: Series>(
-    declared: &Declared,
-    registry: &Registry,
-) -> prometheus::Result<MetricVec<S::Raw>>
+/// Where families live: the library's registry, and beside it what the registry cannot hold.
+#[derive(Default)]
+pub struct Home {
+    /// What a scrape gathers.
+    pub registry: Registry,
+    pub(super) book: Book,
+}
+
+fn registered<S: Series>(declared: &Declared, home: &Home) -> prometheus::Result<MetricVec<S::Raw>>
 where
     MetricVec<S::Raw>: Collector,
 {
-    let vec = S::family(declared)?;
-    registry.register(Box::new(vec.clone()))?;
+    let vec = S::family(declared, home)?;
+    home.registry.register(Box::new(vec.clone()))?;
     Ok(vec)
 }
 
 impl<L: Label, S: Series> Family for By<L, S> {
     const KIND: &'static str = S::KIND;
 
-    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self::resolve(&registered::<S>(declared, registry)?, &[]))
+    fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self> {
+        Ok(Self::resolve(&registered::<S>(declared, home)?, &[]))
     }
 }
 
 impl<L: Label, S: Series> Family for Open<L, S> {
     const KIND: &'static str = S::KIND;
 
-    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self { vec: registered::<S>(declared, registry)?, labels: PhantomData })
+    fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self> {
+        Ok(Self { vec: registered::<S>(declared, home)?, labels: PhantomData })
     }
 }
 
@@ -227,8 +246,8 @@ impl<L: Label, S: Series> Family for Open<L, S> {
 impl<S: Series> Family for S {
     const KIND: &'static str = <S as Series>::KIND;
 
-    fn register(declared: &Declared, registry: &Registry) -> prometheus::Result<Self> {
-        let vec = registered::<S>(declared, registry)?;
+    fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self> {
+        let vec = registered::<S>(declared, home)?;
         Ok(S::wrap(vec.with_label_values::<&str>(&[])))
     }
 }

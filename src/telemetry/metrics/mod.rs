@@ -5,8 +5,10 @@
 //! [`Metrics::route`].
 
 mod catalog;
+mod exemplar;
 mod family;
 mod labels;
+mod openmetrics;
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -15,7 +17,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use prometheus::{Encoder, Histogram, IntCounter, Registry, TextEncoder};
 
 pub use catalog::{Families, depth};
-pub use family::{By, Declared, Family, Held, HeldGauge, Open, Series, SetGauge};
+pub use exemplar::{Exemplar, Sampled, TracedHistogram};
+pub use family::{By, Declared, Family, Held, HeldGauge, Home, Open, Series, SetGauge};
 pub use labels::*;
 
 /// Every metric of this node. Cheap to clone; derefs to the families of the catalog.
@@ -23,7 +26,7 @@ pub use labels::*;
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
-    registry: Registry,
+    home: Home,
     families: Families,
     commands: Kept<CommandMetrics>,
     operations: Kept<OperationMetrics>,
@@ -36,11 +39,10 @@ impl Metrics {
     /// # Panics
     /// When the catalog declares one name twice; the tests would have seen it.
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let families =
-            Families::register(&registry).expect("the catalog declares every family once");
+        let home = Home::default();
+        let families = Families::register(&home).expect("the catalog declares every family once");
         #[cfg(target_os = "linux")]
-        registry
+        home.registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("process_* is declared nowhere else");
         families
@@ -48,7 +50,7 @@ impl Metrics {
             .with_all(&[env!("CARGO_PKG_VERSION"), option_env!("CODEQ_REVISION").unwrap_or("")])
             .set(1.0);
         Self(Arc::new(Inner {
-            registry,
+            home,
             families,
             commands: Kept::default(),
             operations: Kept::default(),
@@ -58,16 +60,21 @@ impl Metrics {
 
     /// The registry, for a collector of its own.
     pub fn registry(&self) -> &Registry {
-        &self.0.registry
+        &self.0.home.registry
     }
 
-    /// Everything in the text format, version 0.0.4.
+    /// Everything, in one of the two formats.
     ///
     /// # Errors
     /// When a collector hands out a family that contradicts itself.
-    pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+    pub fn page(&self, exposition: Exposition) -> prometheus::Result<Vec<u8>> {
+        let Home { registry, book } = &self.0.home;
+        let families = registry.gather();
+        if exposition == Exposition::OpenMetrics {
+            return Ok(openmetrics::encode(&families, book).into_bytes());
+        }
         let mut text = Vec::with_capacity(64 * 1024);
-        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
 
@@ -87,6 +94,32 @@ impl Metrics {
         let at = METHODS.iter().position(|known| known == &method.as_str()).unwrap_or(0);
         let methods = self.0.routes.get(route, || [const { OnceLock::new() }; METHODS.len()]);
         methods[at].get_or_init(|| RouteMetrics::resolve(self, route, METHODS[at])).clone()
+    }
+}
+
+/// How a scrape is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exposition {
+    /// The text format of Prometheus, version 0.0.4.
+    Text,
+    /// `OpenMetrics` 1.0, with exemplars.
+    OpenMetrics,
+}
+
+impl Exposition {
+    /// What a scraper's `Accept` asks for.
+    pub fn asked(headers: &http::HeaderMap) -> Self {
+        let mut ranges = headers.get_all(http::header::ACCEPT).iter();
+        let wanted = ranges.any(|ranges| ranges.to_str().is_ok_and(openmetrics::is_wanted));
+        if wanted { Self::OpenMetrics } else { Self::Text }
+    }
+
+    /// The `Content-Type` of the answer.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => prometheus::TEXT_FORMAT,
+            Self::OpenMetrics => openmetrics::CONTENT_TYPE,
+        }
     }
 }
 
@@ -110,10 +143,10 @@ pub struct CommandMetrics {
     pub created: IntCounter,
     pub claimed: IntCounter,
     pub completed: By<Status, IntCounter>,
-    pub processing_latency: By<Status, Histogram>,
+    pub processing_latency: By<Status, TracedHistogram>,
     pub lease_expired: IntCounter,
     pub webhook_deliveries: By<Delivery, IntCounter>,
-    pub webhook_end_to_end: Histogram,
+    pub webhook_end_to_end: TracedHistogram,
 }
 
 impl CommandMetrics {

@@ -2,7 +2,7 @@ use super::*;
 use crate::model::delivery::{Class, Reason};
 
 fn scrape(metrics: &Metrics) -> String {
-    String::from_utf8(metrics.text().unwrap()).unwrap()
+    String::from_utf8(metrics.page(Exposition::Text).unwrap()).unwrap()
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn every_family_says_what_it_means() {
 #[test]
 fn latency_has_exactly_the_buckets_of_the_contract() {
     let metrics = Metrics::new();
-    metrics.command("render").processing_latency.with(Status::Completed).observe(1.2);
+    metrics.command("render").processing_latency.with(Status::Completed).observe(1.2, None);
     let text = scrape(&metrics);
     let bounds: Vec<&str> = text
         .lines()
