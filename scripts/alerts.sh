@@ -11,3 +11,5 @@ promtool check rules --lint=all --lint-fatal alerts/codeq*.yaml
 [ "${1:-all}" = all ] || exit 0
 
 printf '%s\n' alerts/tests/*.yaml | xargs -P 2 -n 1 promtool test rules
+cd tests/alerts
+PYTHONDONTWRITEBYTECODE=1 exec ../../.tools/venv/bin/python -m unittest
