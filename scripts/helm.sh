@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 missing=
-for tool in helm helm3 kubernetes-validate check-jsonschema hadolint node redis-server cargo; do
+for tool in helm helm3 kubernetes-validate check-jsonschema hadolint yamllint promtool node redis-server cargo; do
   command -v "$tool" >/dev/null || missing="$missing $tool"
 done
 [ -d .tools/npm/node_modules/@kubernetes-models/keda ] || missing="$missing @kubernetes-models"

@@ -1,5 +1,6 @@
 """What the chart promises about pods: restricted, watched, spread, stopped in order."""
 
+import re
 import unittest
 
 import yaml
@@ -277,6 +278,33 @@ class Policy(unittest.TestCase):
         self.assertNotIn("Warnings", production)
         for command in ("rollout status", "helm -n tasks test one", "port-forward"):
             self.assertIn(command, production)
+
+    def test_no_default_names_a_place_on_the_internet_or_a_time_zone(self):
+        """But for the image of the bundled Redis, which is off."""
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        self.assertFalse(values["redis"]["bundled"]["enabled"])
+        del values["redis"]["bundled"]["image"]
+        text = yaml.safe_dump(values)
+        self.assertNotRegex(text, r"://|\b\w+\.(com|io|org|net|dev|cloud)\b")
+        self.assertNotRegex(text.lower(), r"time_?zone|\btz\b")
+        for each in minimal():
+            rest = yaml.safe_dump(each).replace("app.kubernetes.io", "").replace("topology.kubernetes.io", "")
+            hosts = set(re.findall(r"[\w.-]+\.(?:com|io|org|net|dev|cloud)\b", rest))
+            self.assertLessEqual(hosts, {"registry.example.org", "redis.example.org", "kubernetes.io"})
+
+    def test_ingress_and_route_lead_to_the_service_and_show_only_the_api(self):
+        rendered = of_file(CHART / "ci" / "everything-values.yaml")
+        service = only(rendered, "Service")
+        name, [port] = service["metadata"]["name"], service["spec"]["ports"]
+        for rule in only(rendered, "Ingress")["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                self.assertEqual(path["path"], "/v1/codeq")
+                self.assertEqual(path["backend"]["service"], {"name": name, "port": {"name": port["name"]}})
+        [rule] = only(rendered, "HTTPRoute")["spec"]["rules"]
+        self.assertEqual(rule["backendRefs"], [{"name": name, "port": port["port"]}])
+        self.assertEqual(rule["matches"], [{"path": {"type": "PathPrefix", "value": "/v1/codeq"}}])
+        # A claim waits for 60 s.
+        self.assertGreater(int(rule["timeouts"]["request"].removesuffix("s")), 60)
 
     def test_production_keeps_five_percent_of_traces(self):
         config = yaml.safe_load(config_of(of_file(CHART / "ci" / "production-values.yaml")))

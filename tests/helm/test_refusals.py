@@ -1,11 +1,13 @@
 """A bad value is refused by its name, before anything is installed."""
 
-import subprocess
+import base64
+import json
+import re
 import unittest
 
 import yaml
 
-from chart import BINARY, CHART, ROOT, VALUES, Refused, config_of, minimal, node, of_file, only, rendered, run
+from chart import CHART, ROOT, VALUES, Refused, config_of, container, minimal, node, objects, of_file, run
 
 
 def tree(path, value):
@@ -121,6 +123,14 @@ class Settings(unittest.TestCase):
                 said = node("config", "check", config=config_of(rendered), env=secrets_of(rendered))
                 self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
 
+    def test_the_trial_in_the_readme_renders_and_is_accepted(self):
+        [command] = re.findall(r"(?s)```sh\n(helm install .*?)```", (CHART / "README.md").read_text())
+        said = run("bash", "-c", command.replace("helm install", "helm template", 1), cwd=ROOT)
+        self.assertEqual(said.returncode, 0, said.stderr)
+        held = objects(said.stdout)
+        said = node("config", "check", config=config_of(held), env=secrets_of(held))
+        self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
+
     def test_the_defaults_of_the_binary_fit_the_schema(self):
         defaults = yaml.safe_load((ROOT / "src/config/defaults.yaml").read_text())
 
@@ -138,8 +148,6 @@ class Settings(unittest.TestCase):
 
     def test_the_bounds_of_the_schema_are_the_bounds_of_the_binary(self):
         """Both bounds of every number at once: a node lists every problem."""
-        import json
-
         schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]
         bounded = []
 
@@ -182,15 +190,13 @@ class Settings(unittest.TestCase):
 
 def secrets_of(rendered):
     """The variables that come from a Secret; one that somebody else makes has likely values."""
-    import base64
-
     data = {}
     for each in rendered:
         if each["kind"] == "Secret":
             data[each["metadata"]["name"]] = each["data"]
     likely = {"redisUrl": "redis://:pw@redis:6379", "webhookHmacSecret": "a-secret-of-at-least-32-bytes-here"}
     env = {}
-    for each in only(rendered, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]:
+    for each in container(rendered)["env"]:
         ref = each.get("valueFrom", {}).get("secretKeyRef")
         if ref:
             held = data.get(ref["name"])
