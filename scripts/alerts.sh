@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-yamllint --strict alerts
+yamllint --strict alerts docs/examples
 promtool check rules --lint=all --lint-fatal alerts/codeq*.yaml
 [ "${1:-all}" = all ] || exit 0
 
