@@ -49,6 +49,7 @@ lint:
 	$(if $(LUA),luacheck -q $(LUA) && stylua --check $(LUA))
 	shellcheck $(SH)
 	scripts/alerts.sh lint
+	scripts/helm.sh lint
 
 unit:
 	cargo nextest run --locked --lib --no-tests=pass

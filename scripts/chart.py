@@ -27,6 +27,9 @@ PORTS = {"type": "array", "items": PORT}
 OBJECTS = {"type": "array", "items": {"type": "object"}}
 FREE = {"type": "object"}
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+# The chart's own labels are not among them: selectors hold on to some.
+OWN_LABELS = "^(app\\.kubernetes\\.io|helm\\.sh)/"
+LABELS = {**TEXTS, "patternProperties": {OWN_LABELS: False}}
 DURATION = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"}
 QUANTITY = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([kKMGTP]i?|m)?$"}
 PERCENT = {"type": "integer", "minimum": 1, "maximum": 1000}
@@ -54,7 +57,7 @@ RULES = {
     "nameOverride": NAME,
     "fullnameOverride": NAME,
     "namespaceOverride": NAME,
-    "commonLabels": TEXTS,
+    "commonLabels": LABELS,
     "commonAnnotations": TEXTS,
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.tag": {"type": "string", "pattern": "^[A-Za-z0-9_.-]*$", "not": {"const": "latest"}},
@@ -102,7 +105,7 @@ RULES = {
     "httpRoute.requestTimeout": DURATION,
     "serviceAccount.annotations": TEXTS,
     "podAnnotations": TEXTS,
-    "podLabels": TEXTS,
+    "podLabels": LABELS,
     "podSecurityContext": FREE,
     "securityContext": FREE,
     "resources": FREE,
@@ -145,16 +148,17 @@ RULES = {
         "type": "object", "additionalProperties": {"type": "string", "pattern": "^[^,=]*$"},
     },
     "pprof.port": PORT,
-    "serviceMonitor.additionalLabels": TEXTS,
+    "serviceMonitor.additionalLabels": LABELS,
     "serviceMonitor.annotations": TEXTS,
     "serviceMonitor.interval": DURATION,
     "serviceMonitor.scrapeTimeout": DURATION,
     "serviceMonitor.relabelings": OBJECTS,
     "serviceMonitor.metricRelabelings": OBJECTS,
-    "prometheusRule.additionalLabels": TEXTS,
+    "prometheusRule.additionalLabels": LABELS,
     "prometheusRule.annotations": TEXTS,
     "prometheusRule.additionalRuleLabels": TEXTS,
     "prometheusRule.defaultRules": {"type": "object", "additionalProperties": {"type": "boolean"}},
+    "dashboards.label": {"type": "string", "minLength": 1, "not": {"pattern": OWN_LABELS}},
     "dashboards.annotations": TEXTS,
     "artifacts.sizeLimit": QUANTITY,
     "extraEnv": {

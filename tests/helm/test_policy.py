@@ -16,51 +16,60 @@ PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
 class Policy(unittest.TestCase):
-    def pods(self):
+    def of_every_pod(self, check):
         for file in VALUES:
             for name, spec in pod_specs(of_file(file)):
                 with self.subTest(file=file.name, pod=name):
-                    yield spec
+                    check(spec)
+
+    def of_every_container(self, check):
+        self.of_every_pod(lambda spec: [check(each) for each in containers(spec)])
 
     def test_pods_are_restricted(self):
         """The `restricted` pod security standard, and a read-only root beside it."""
-        for spec in self.pods():
-            pod = spec["securityContext"]
-            self.assertIs(pod["runAsNonRoot"], True)
-            self.assertGreater(pod["runAsUser"], 0)
-            self.assertEqual(pod["seccompProfile"]["type"], "RuntimeDefault")
+        def pod(spec):
+            held = spec["securityContext"]
+            self.assertIs(held["runAsNonRoot"], True)
+            self.assertGreater(held["runAsUser"], 0)
+            self.assertEqual(held["seccompProfile"]["type"], "RuntimeDefault")
             self.assertFalse({"hostNetwork", "hostPID", "hostIPC"} & set(spec))
             for volume in spec.get("volumes", []):
                 self.assertNotIn("hostPath", volume)
-            for each in containers(spec):
-                held = each["securityContext"]
-                self.assertIs(held["allowPrivilegeEscalation"], False)
-                self.assertIs(held["readOnlyRootFilesystem"], True)
-                self.assertEqual(held["capabilities"], {"drop": ["ALL"]})
-                self.assertNotIn("privileged", held)
-                self.assertFalse([port for port in each.get("ports", []) if "hostPort" in port])
+
+        def within(each):
+            held = each["securityContext"]
+            self.assertIs(held["allowPrivilegeEscalation"], False)
+            self.assertIs(held["readOnlyRootFilesystem"], True)
+            self.assertEqual(held["capabilities"], {"drop": ["ALL"]})
+            self.assertNotIn("privileged", held)
+            self.assertFalse([port for port in each.get("ports", []) if "hostPort" in port])
+
+        self.of_every_pod(pod)
+        self.of_every_container(within)
 
     def test_no_pod_gets_a_token_or_the_variables_of_services(self):
-        for spec in self.pods():
+        def check(spec):
             self.assertIs(spec["automountServiceAccountToken"], False)
             self.assertIs(spec["enableServiceLinks"], False)
+
+        self.of_every_pod(check)
         for file in VALUES:
             for account in of_kind(of_file(file), "ServiceAccount"):
                 self.assertIs(account["automountServiceAccountToken"], False)
 
     def test_every_container_asks_for_what_it_needs_and_has_a_limit_of_memory(self):
-        for spec in self.pods():
-            for each in containers(spec):
-                resources = each["resources"]
-                self.assertLessEqual({"cpu", "memory"}, set(resources["requests"]))
-                self.assertIn("memory", resources["limits"])
+        def check(each):
+            self.assertLessEqual({"cpu", "memory"}, set(each["resources"]["requests"]))
+            self.assertIn("memory", each["resources"]["limits"])
+
+        self.of_every_container(check)
 
     def test_no_image_floats(self):
-        for spec in self.pods():
-            for each in containers(spec):
-                image = each["image"]
-                self.assertRegex(image, r"^[^@]+(:[^:/@]+|@sha256:[0-9a-f]{64})$")
-                self.assertFalse(image.endswith(":latest"))
+        def check(each):
+            self.assertRegex(each["image"], r"^[^@]+(:[^:/@]+|@sha256:[0-9a-f]{64})$")
+            self.assertFalse(each["image"].endswith(":latest"))
+
+        self.of_every_container(check)
 
     def test_the_tag_is_the_version_of_the_program(self):
         version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]

@@ -104,6 +104,14 @@ class Refusals(unittest.TestCase):
                     minimal(values)
                 self.assertIn(message, str(refused.exception))
 
+    def test_labels_that_selectors_hold_on_to_are_not_for_others(self):
+        for path in ("commonLabels", "podLabels", "dashboards.label"):
+            value = "app.kubernetes.io/name"
+            with self.subTest(path):
+                with self.assertRaises(Refused) as refused:
+                    minimal(tree(path, {value: "x"} if path != "dashboards.label" else value))
+                self.assertIn("/" + path.replace(".", "/"), str(refused.exception))
+
     def test_a_secret_among_the_settings_is_refused_and_not_repeated(self):
         for path in ("redis.url", "redisPassword", "producerAuthConfig", "workerAuthConfig", "webhookHmacSecret", "webhook.opsUrl", "webhook.proxyUrl"):
             with self.subTest(path):
