@@ -54,8 +54,11 @@ class Server:
                 self.send_response(status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4" if self.command == "GET" else "application/json")
                 self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
+                try:
+                    self.end_headers()
+                    self.wfile.write(text.encode())
+                except OSError:  # whoever asked has given up
+                    self.close_connection = True
 
             do_GET = do_POST = do
 
