@@ -24,10 +24,10 @@ MOST_BYTES = 1 << 20
 
 
 class Package(unittest.TestCase):
-    def package(self):
+    def package(self, *arguments):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        helm("package", CHART, "--destination", folder.name)
+        helm("package", CHART, "--destination", folder.name, *arguments)
         [file] = Path(folder.name).glob("*.tgz")
         return file
 
@@ -49,6 +49,22 @@ class Package(unittest.TestCase):
         for file in VALUES:
             with self.subTest(file.name):
                 self.assertEqual(objects(rendered(file, chart=package)), of_file(file))
+
+    def test_an_upgrade_replaces_no_pod_that_it_need_not(self):
+        def templates(package, file="bundled-redis", **values):
+            held = objects(rendered(CHART / "ci" / f"{file}-values.yaml", chart=package, values=values))
+            return {each["kind"]: each["spec"]["template"] for each in held if "template" in each.get("spec", {})}
+
+        now = templates(self.package())
+        self.assertEqual(templates(self.package("--version", "7.0.0")), now)
+        newer = templates(self.package("--version", "7.0.0", "--app-version", "7.0.0"))
+        self.assertEqual(newer["StatefulSet"], now["StatefulSet"])
+        self.assertTrue(newer["Deployment"]["spec"]["containers"][0]["image"].endswith(":7.0.0"))
+        other = templates(CHART, secrets={"webhookHmacSecret": "another-secret-of-at-least-32-bytes"})
+        self.assertEqual(other["StatefulSet"], now["StatefulSet"])
+        self.assertNotEqual(other["Deployment"], now["Deployment"])
+        other = templates(CHART, secrets={"redisPassword": "another"})
+        self.assertNotEqual(other["StatefulSet"], now["StatefulSet"])
 
     def test_a_release_fits_into_the_object_that_helm_stores(self):
         package = self.package()
