@@ -2,6 +2,7 @@
 environment, files and probes that Kubernetes would give it, and nothing else."""
 
 import base64
+import contextlib
 import json
 import math
 import os
@@ -109,7 +110,7 @@ class Container:
         self.log = open(Path(self.folder.name) / "log", "w+")
         self.process = subprocess.Popen(
             self.command(), env={**self.environment(), **more}, stdout=self.log, stderr=subprocess.STDOUT,
-            cwd=self.folder.name)
+            cwd=self.folder.name, start_new_session=True)
         return self
 
     def lines(self):
@@ -145,8 +146,10 @@ class Container:
         return subprocess.run(self.command(), env=env, capture_output=True, text=True, timeout=60)
 
     def close(self):
-        if getattr(self, "process", None) and self.process.poll() is None:
-            self.process.kill()
+        if hasattr(self, "process"):
+            # With what it started, should it have left that behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         if hasattr(self, "log"):
             self.log.close()
