@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 LUA = $(shell find lua -name '*.lua' 2>/dev/null)
 SH = $(shell git ls-files '*.sh' .ci/run)
 .DEFAULT_GOAL := help
-.PHONY: help dev test check soak bench fmt tools lint unit
+.PHONY: help dev test check soak verify bench fmt tools lint unit
 
 help: ## list what one can do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' Makefile | while IFS=@ read -r a b; do printf '  make %-7s %s\n' "$$a" "$$b"; done
@@ -29,6 +29,10 @@ soak: check ## every test, the slow ones too
 	scripts/alerts.sh
 	scripts/schemathesis.sh
 	scripts/helm.sh
+
+verify: ## drive a node through every surface; target/verify/report.md says which signals were seen
+	cargo build --locked
+	python3 scripts/verify.py
 
 bench: ## build for speed and measure: HTTP calls, Redis time, batches
 	@scripts/tools.sh dev

@@ -6,6 +6,7 @@
 -- EACH  tenant   its name, likewise
 -- EACH  paused   "1" to pause, "0" to resume
 -- GIVES ready    ready tasks; waiters must hear of a resume
+-- GIVES changed  1: it was the other way before
 -- COSTS O(1)
 -- KEEPS tasks stay where they are
 local call = require("lib.call")
@@ -13,14 +14,15 @@ local count = require("lib.count")
 local key = require("lib.keys")
 
 local function pause(queue, command, tenant, paused)
+  local changed
   if paused == "1" then
-    redis.call("SADD", key.paused, queue)
+    changed = redis.call("SADD", key.paused, queue)
     count.register(queue, command, tenant)
   else
-    redis.call("SREM", key.paused, queue)
+    changed = redis.call("SREM", key.paused, queue)
     count.forget_if_idle(queue)
   end
-  return { tonumber(redis.call("HGET", key.counts, queue .. "r") or 0) }
+  return { tonumber(redis.call("HGET", key.counts, queue .. "r") or 0), changed }
 end
 
 return call.each(pause)

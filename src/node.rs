@@ -33,8 +33,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let telemetry = telemetry::start(telemetry_options(&settings), &metrics)?;
     for warning in &settings.warnings {
         tracing::warn!(
-            target: "codeq::node", category = "system", event = "settings.doubtful",
-            warning, "a setting is doubtful"
+            target: "codeq::node", category = "system", event = "config.warning",
+            finding = warning, "a setting is doubtful"
         );
     }
     let outcome = Box::pin(run_within(settings, metrics, &telemetry)).await;
@@ -45,8 +45,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         );
     }
     telemetry.shutdown().await;
-    outcome
+    outcome.map_err(|error| error.context(Told))
 }
+
+/// Why a node ended stands on a line of its log, so that standard error has nothing to add.
+#[derive(Debug, thiserror::Error)]
+#[error("the node cannot go on")]
+pub struct Told;
 
 async fn run_within(
     settings: Settings,
@@ -271,7 +276,8 @@ where
     R: Future<Output = ()> + Send + 'static,
 {
     while tokio::spawn(run()).await.is_err() && !stop.is_cancelled() {
-        tracing::error!(
+        // What it said went through the panic hook.
+        tracing::warn!(
             target: "codeq::node", category = "system", event = "loop.restarted", kind,
             "a background loop panicked and was started again"
         );

@@ -52,6 +52,10 @@ pub async fn run(app: App, stop: CancellationToken) {
         }
         let sweeps = app.partitions.all().map(|partition| sweep(&app, partition, &stop));
         let swept = futures_util::future::join_all(sweeps).await;
+        let moved = swept.iter().flatten().fold([0; 3], |sum: [u64; 3], of: &[u64; 3]| {
+            [sum[0] + of[0], sum[1] + of[1], sum[2] + of[2]]
+        });
+        events::sweep_moved(moved);
         if swept.iter().all(Result::is_ok) {
             let now = jiff::Timestamp::now().as_millisecond();
             app.metrics
@@ -74,21 +78,32 @@ pub async fn run(app: App, stop: CancellationToken) {
     }
 }
 
-/// Moves all that is due on a partition, in bounded calls.
+/// Moves all that is due on a partition, in bounded calls; how many due tasks, expired leases and
+/// tasks past their retention that were.
 async fn sweep(
     app: &App,
     partition: Partition,
     stop: &CancellationToken,
-) -> Result<(), store::Error> {
+) -> Result<[u64; 3], store::Error> {
     let begun = Instant::now();
+    let mut moved = [0; 3];
     for call in 0..BURST {
         let guard = if call == 0 { GUARD } else { Duration::ZERO };
         let swept = sweep_once(app, partition, guard).await?;
+        for (sum, count) in moved.iter_mut().zip(swept.moved()) {
+            *sum += count;
+        }
         if !swept.more || stop.is_cancelled() || begun.elapsed() > PERIOD * 4 {
             break;
         }
     }
-    Ok(())
+    Ok(moved)
+}
+
+impl Swept {
+    fn moved(&self) -> [u64; 3] {
+        [self.due, self.expired.len() as u64, self.retired]
+    }
 }
 
 async fn sweep_once(
@@ -146,6 +161,7 @@ fn tell(app: &App, expired: &Expired) {
         delay_ms: expired.delay_ms,
         worker: &expired.worker,
         reason: "lease_expired",
+        told: None,
         record: &expired.record,
     };
     events::lease_expired(app, &body, &attempt, expired.trace.as_deref());

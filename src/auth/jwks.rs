@@ -206,14 +206,24 @@ impl KeyEndpoint {
                 drop(keys);
                 self.fetches().last_success = Some(self.clock.steady());
                 if was_failing {
-                    tracing::info!(?kind, "the key set can be fetched again");
+                    tracing::info!(
+                        target: "codeq::auth", category = "system", event = "jwks.restored",
+                        role = ?kind, "the key set can be fetched again"
+                    );
                 }
             }
             Err(error) if !was_failing => {
                 let stale = self.current().is_ok();
-                tracing::warn!(?kind, %error, stale, "cannot fetch the key set; keeping the last");
+                tracing::warn!(
+                    target: "codeq::auth", category = "system", event = "jwks.failed",
+                    role = ?kind, stale, error.message = %error,
+                    "cannot fetch the key set; keeping the last"
+                );
             }
-            Err(error) => tracing::debug!(?kind, %error, "still cannot fetch the key set"),
+            Err(error) => tracing::debug!(
+                target: "codeq::auth", category = "debug", event = "jwks.failed", role = ?kind,
+                error.message = %error, "still cannot fetch the key set"
+            ),
         }
     }
 

@@ -160,7 +160,10 @@ impl Auth {
             Err(refused) => refused,
         };
         metrics.auth_failures.with(Refused(role, reason.label())).inc();
-        tracing::debug!(kind = ?role, ?reason, "token refused");
+        tracing::debug!(
+            target: "codeq::auth", category = "debug", event = "auth.refused", role = ?role,
+            reason = ?reason, "token refused"
+        );
         Err(reason.into())
     }
 

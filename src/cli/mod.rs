@@ -90,7 +90,9 @@ pub fn main(cli: Cli) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("codeq: {error:#}");
+            if error.downcast_ref::<crate::node::Told>().is_none() {
+                eprintln!("codeq: {error:#}");
+            }
             match error.downcast_ref::<Problems>() {
                 Some(_) => WRONG_SETTINGS.into(),
                 None => ExitCode::FAILURE,

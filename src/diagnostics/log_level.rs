@@ -61,7 +61,8 @@ pub async fn put(
         by = operator.subject.as_str(),
         before = before.level.as_str(),
         after = levels.level.as_str(),
-        filter = levels.filter.as_str(),
+        before_filter = before.filter.as_str(),
+        after_filter = levels.filter.as_str(),
         "the log level was changed"
     );
     Ok(Json(levels.into()))

@@ -7,6 +7,7 @@
 mod address;
 mod attempt;
 mod client;
+mod events;
 mod fault;
 mod resolver;
 mod sign;
@@ -19,6 +20,7 @@ mod tests;
 pub use address::Rules;
 pub use attempt::{Attempt, MAX_EXCERPT, Outcome};
 pub use client::Egress;
+pub use events::blocked;
 pub use resolver::{Lookup, LookupFuture};
 pub use sign::Signer;
 pub use target::{BadUrl, MAX_URL, Target};

@@ -130,7 +130,10 @@ async fn collect(mut body: axum::body::Body, max_bytes: usize) -> Result<Bytes> 
 async fn next(body: &mut axum::body::Body) -> Result<Option<Bytes>> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|broken| {
-            tracing::debug!(error = %broken, cause = ?broken.source(), "a request body broke off");
+            tracing::debug!(
+                target: "codeq::http", category = "debug", event = "http.body_broke_off",
+                error.message = %broken, cause = ?broken.source(), "a request body broke off"
+            );
             Error::InvalidBody("the body broke off".into())
         })?;
         if let Ok(bytes) = frame.into_data()

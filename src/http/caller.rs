@@ -12,7 +12,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 
 use super::body::announced_length_is_allowed;
-use super::{Context, Error, Result};
+use super::{Context, Error, Result, security};
 use crate::auth::{Denied, Principal};
 use crate::model::TenantId;
 
@@ -67,7 +67,8 @@ impl Deref for Caller {
 impl Caller {
     fn of(principal: Arc<Principal>, parts: &Parts, max_body_bytes: usize) -> Result<Self> {
         announced_length_is_allowed(parts, max_body_bytes)?;
-        let tenant = principal.tenant.clone().ok_or(Error::InvalidTenant)?;
+        let tenant =
+            principal.tenant.clone().ok_or_else(|| security::tenant_mismatch(&principal))?;
         Ok(Self { principal, tenant })
     }
 
@@ -76,11 +77,11 @@ impl Caller {
     /// # Errors
     /// `403` without the scope.
     pub fn must_be_operator(&self) -> Result<()> {
-        if self.is_operator() { Ok(()) } else { Err(Error::MissingScope(OPERATOR)) }
+        if self.is_operator() { Ok(()) } else { Err(security::scope_denied(self, OPERATOR)) }
     }
 
     fn with_scope(self, scope: &'static str) -> Result<Self> {
-        if self.has_scope(scope) { Ok(self) } else { Err(Error::MissingScope(scope)) }
+        if self.has_scope(scope) { Ok(self) } else { Err(security::scope_denied(&self, scope)) }
     }
 }
 
@@ -155,7 +156,7 @@ impl<S: Context> FromRequestParts<S> for Producer {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let principal = state.auth().producer(bearer(parts)?).await?;
+        let principal = state.auth().producer(bearer(parts)?).await.map_err(refused)?;
         Caller::of(principal, parts, state.max_body_bytes()).map(Self)
     }
 }
@@ -164,7 +165,7 @@ impl<S: Context, C: scope::Scope> FromRequestParts<S> for Worker<C> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let principal = state.auth().worker(bearer(parts)?).await?;
+        let principal = state.auth().worker(bearer(parts)?).await.map_err(refused)?;
         let caller = Caller::of(principal, parts, state.max_body_bytes())?;
         Ok(Self(caller.with_scope(C::NAME)?, PhantomData))
     }
@@ -174,7 +175,7 @@ impl<S: Context> FromRequestParts<S> for Reader {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let principal = state.auth().either(bearer(parts)?).await?;
+        let principal = state.auth().either(bearer(parts)?).await.map_err(refused)?;
         Caller::of(principal, parts, state.max_body_bytes()).map(Self)
     }
 }
@@ -183,9 +184,9 @@ impl<S: Context> FromRequestParts<S> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let principal = state.auth().producer(bearer(parts)?).await?;
+        let principal = state.auth().producer(bearer(parts)?).await.map_err(refused)?;
         if !principal.is_admin() {
-            return Err(Error::AdminOnly);
+            return Err(security::auth_failed(Error::AdminOnly));
         }
         let caller = Caller::of(principal, parts, state.max_body_bytes())?;
         let tenants = tenants(parts, &caller)?;
@@ -203,8 +204,16 @@ impl<S: Context> FromRequestParts<S> for Operator {
     }
 }
 
+fn refused(denied: Denied) -> Error {
+    security::auth_failed(denied.into())
+}
+
 /// The token of the one `Authorization` header.
 fn bearer(parts: &Parts) -> Result<&str> {
+    token(parts).map_err(security::auth_failed)
+}
+
+fn token(parts: &Parts) -> Result<&str> {
     let mut values = parts.headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Error::MissingAuthorization)?;
     if values.next().is_some() {
@@ -232,7 +241,7 @@ fn tenants(parts: &Parts, caller: &Caller) -> Result<Tenants> {
         return Ok(Tenants::One(caller.tenant.clone()));
     };
     if !caller.is_operator() {
-        return Err(Error::MissingScope(OPERATOR));
+        return Err(security::scope_denied(caller, OPERATOR));
     }
     if named.next().is_some() {
         return Err(Error::InvalidBody("tenant: given more than once".into()));

@@ -2,6 +2,7 @@
 //! JSON whatever happens.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use tracing::{Instrument as _, Span};
 
 use super::{Context, Error, Missing, RequestId, TraceHeaders, X_REQUEST_ID};
+use crate::telemetry::log;
 use crate::telemetry::metrics::Held;
 use crate::telemetry::trace::{self, Server};
 
@@ -47,18 +49,13 @@ async fn outermost<S: Context>(
     let version = request.version();
     let exchange = Exchange::begin(&state, &request, id.clone());
     let handled = next.run(request).instrument(exchange.span());
+    let around = log::Request::new(id.shared(), exchange.incoming.clone());
+    let handled = log::within(around, handled);
     // A handler holds nothing that outlives its request half-changed: state lives in the store.
     let mut response = match AssertUnwindSafe(handled).catch_unwind().await {
         Ok(response) => with_request_id(response, &id),
-        Err(_) => {
-            // What it said went through the panic hook.
-            tracing::error!(
-                request_id = id.as_str(),
-                route = exchange.route(),
-                "a handler panicked"
-            );
-            Error::Internal.answer(Some(id.as_str()))
-        }
+        // The panic hook has written a line, with the id of the request.
+        Err(_) => Error::Internal.answer(Some(id.as_str())),
     };
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id.header());
@@ -95,7 +92,9 @@ struct Exchange<S: Context> {
     began: Instant,
     status: Option<StatusCode>,
     span: Option<Server>,
-    _in_flight: Option<Held>,
+    /// The `traceparent` that came in, for lines of a request that has no span.
+    incoming: Option<Arc<str>>,
+    in_flight: Option<Held>,
 }
 
 impl<S: Context> Exchange<S> {
@@ -105,11 +104,12 @@ impl<S: Context> Exchange<S> {
         let is_probe = PROBES.contains(&route);
         let span = if is_probe { None } else { server_span(request, route, &id) };
         Self {
-            _in_flight: (!is_probe).then(|| state.metrics().http_requests_in_flight.hold()),
+            in_flight: (!is_probe).then(|| state.metrics().http_requests_in_flight.hold()),
             state: state.clone(),
             method: request.method().clone(),
             path,
             id,
+            incoming: incoming(request, span.is_some()),
             span,
             began: Instant::now(),
             status: None,
@@ -143,15 +143,47 @@ impl<S: Context> Drop for Exchange<S> {
         if let (Some(span), Some(status)) = (&self.span, self.status) {
             span.answered(status.as_u16());
         }
-        tracing::debug!(
-            request_id = self.id.as_str(),
-            method = self.method.as_str(),
-            route = self.route(),
-            status = status.as_u16(),
-            duration_ms = seconds * 1000.0,
-            "request answered"
-        );
+        self.write_line(status, seconds * 1000.0);
     }
+}
+
+impl<S: Context> Exchange<S> {
+    /// The access log: what failed through us is seen without asking for it.
+    fn write_line(&self, status: StatusCode, duration_ms: f64) {
+        let own = || self.span.as_ref().and_then(Server::traceparent);
+        macro_rules! line {
+            ($level:ident, $category:literal) => {
+                tracing::$level!(
+                    target: "codeq::http",
+                    category = $category,
+                    event = "http.answered",
+                    request_id = self.id.as_str(),
+                    traceparent = own().as_deref().or(self.incoming.as_deref()),
+                    http.method = known(&self.method),
+                    http.route = self.route(),
+                    http.status = status.as_u16(),
+                    duration_ms,
+                    "request answered"
+                )
+            };
+        }
+        // A probe of a node that is not ready would be most of the log.
+        if status.is_server_error() && self.in_flight.is_some() {
+            line!(info, "system");
+        } else {
+            line!(debug, "debug");
+        }
+    }
+}
+
+fn incoming(request: &Request, has_span: bool) -> Option<Arc<str>> {
+    (!has_span).then(|| TraceHeaders::parent(request.headers()))?.map(Into::into)
+}
+
+/// A method by its name; those that nobody defined are one.
+pub(super) fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
 /// The span of a request; nothing while tracing is off.
@@ -160,12 +192,8 @@ fn server_span(request: &Request, route: &str, id: &RequestId) -> Option<Server>
         return None;
     }
     let incoming = TraceHeaders::of(request.headers(), false);
-    let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
-        _ => "_OTHER",
-    };
     let span = Server::open(
-        method,
+        known(request.method()),
         route,
         incoming.traceparent.as_deref(),
         incoming.tracestate.as_deref(),

@@ -20,6 +20,7 @@ mod reach;
 mod replay;
 mod request_id;
 pub mod responses;
+mod security;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use http::request::Parts;
 
 use super::{Error, Missing, Result};
 use crate::model::{Command, DeliveryId, TaskId};
+use crate::telemetry::log;
 
 /// The `{id}` of a path, if it can be a task of ours.
 ///
@@ -27,7 +28,12 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
         let text = parameter(parts, state, "id").await;
-        Ok(Self(text.as_deref().and_then(TaskId::parse)))
+        let id = text.as_deref().and_then(TaskId::parse);
+        // Recoveries have ids of the same form.
+        if let Some(task) = id.filter(|_| parts.uri.path().contains("/tasks/")) {
+            log::about(task);
+        }
+        Ok(Self(id))
     }
 }
 

@@ -42,6 +42,11 @@ impl RequestId {
         &self.text
     }
 
+    /// The text, shared.
+    pub fn shared(&self) -> Arc<str> {
+        self.text.clone()
+    }
+
     /// Whether this node made it. A client's id is free text and belongs in logs only.
     pub fn is_ours(&self) -> bool {
         self.is_ours

@@ -89,7 +89,10 @@ pub async fn serve(
             Err(error) if was_gone(&error) => {}
             Err(error) => {
                 if std::mem::replace(&mut accepts, false) {
-                    tracing::warn!(%error, "cannot accept connections; trying on");
+                    tracing::warn!(
+                        target: "codeq::http", category = "system", event = "http.not_accepting",
+                        error.message = %error, "cannot accept connections; trying on"
+                    );
                 }
                 tokio::select! { () = stop.cancelled() => break, () = tokio::time::sleep(ACCEPT_PAUSE) => {} }
             }
@@ -145,7 +148,10 @@ async fn connection(
         tokio::select! {
             ended = served.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::trace!(%error, "a connection broke off");
+                    tracing::trace!(
+                        target: "codeq::http", category = "debug", event = "http.broke_off",
+                        error.message = %error, "a connection broke off"
+                    );
                 }
                 return;
             }

@@ -32,13 +32,18 @@ pub struct TraceHeaders {
 }
 
 impl TraceHeaders {
-    /// Reads the headers of a request.
-    pub fn of(headers: &HeaderMap, keeps_baggage: bool) -> Self {
+    /// The `traceparent` alone.
+    pub fn parent(headers: &HeaderMap) -> Option<String> {
         let mut parents = headers.get_all("traceparent").iter();
-        let traceparent = match (parents.next(), parents.next()) {
+        match (parents.next(), parents.next()) {
             (Some(value), None) => value.to_str().ok().and_then(traceparent),
             _ => None,
-        };
+        }
+    }
+
+    /// Reads the headers of a request.
+    pub fn of(headers: &HeaderMap, keeps_baggage: bool) -> Self {
+        let traceparent = Self::parent(headers);
         // A state without its parent belongs to no trace.
         let tracestate =
             traceparent.as_ref().and_then(|_| tracestate(&joined(headers, "tracestate")?));

@@ -144,9 +144,11 @@ fn cause(step: &Drawn, back: &[Redriven]) -> Cause {
 }
 
 fn audit(admin: &Admin, command: &Command, event: &'static str, tasks: u64) {
+    let after = if event == "admin.dlq_purged" { "gone" } else { "ready" };
     tracing::info!(
         target: "codeq::audit", category = "audit", event,
-        by = admin.subject.as_str(), command = command.as_str(), tasks,
+        by = admin.subject.as_str(), tenant_id = admin.tenant().ok().map(|tenant| tenant.as_str()),
+        command = command.as_str(), before = "dead", after, tasks,
         "dead tasks were moved by an administrator"
     );
 }

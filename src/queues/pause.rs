@@ -23,7 +23,7 @@ script! {
     pub struct Pause<'a> = "pause", write, repeatable {
         once {}
         each { queue: &'a QueueName, command: &'a str, tenant: &'a str, paused: bool }
-    } -> Paused { ready: u64 }
+    } -> Paused { ready: u64, changed: bool }
 }
 
 /// While paused, claims answer empty.
@@ -58,10 +58,13 @@ async fn set(
     paused: bool,
 ) -> http::Result<Json<Response>> {
     let queue = QueueName::of(tenant, command);
+    let mut changed = false;
     for partition in app.partitions_of(&queue, command) {
         let ask =
             Pause { queue: &queue, command: command.as_str(), tenant: tenant.as_str(), paused };
-        if app.store.run(partition, ask).await?.ready > 0 && !paused {
+        let done = app.store.run(partition, ask).await?;
+        changed |= done.changed;
+        if done.ready > 0 && !paused {
             app.announce_ready(partition, &queue, Cause::default);
         }
     }
@@ -69,7 +72,20 @@ async fn set(
         target: "codeq::audit", category = "audit",
         event = if paused { "admin.queue_paused" } else { "admin.queue_resumed" },
         by = admin.subject.as_str(), tenant_id = tenant.as_str(), command = command.as_str(),
-        "a queue was paused or resumed"
+        before = word(paused != changed), after = word(paused),
+        "a queue was paused or resumed by an administrator"
     );
+    if changed {
+        tracing::info!(
+            target: "codeq::queue", category = "queue",
+            event = if paused { "queue.paused" } else { "queue.resumed" },
+            tenant_id = tenant.as_str(), command = command.as_str(),
+            "a queue was paused or resumed"
+        );
+    }
     Ok(Json(Response { command: command.as_str().to_owned(), paused }))
+}
+
+fn word(paused: bool) -> &'static str {
+    if paused { "paused" } else { "running" }
 }

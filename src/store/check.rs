@@ -68,7 +68,10 @@ impl Store {
     /// [`Error::WrongLayout`] names both sides; [`Error::Unavailable`] while Redis is away.
     pub async fn check(&self) -> Result<Findings, Error> {
         let mut connection = self.pool().get().await.map_err(|error| {
-            tracing::debug!(%error, "no connection for the check of the store");
+            tracing::debug!(
+                target: "codeq::store", category = "debug", event = "store.unchecked",
+                error.message = %error, "no connection for the check of the store"
+            );
             Error::Unavailable
         })?;
         self.check_layout(&mut connection).await?;

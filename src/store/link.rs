@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::connect::Primary;
+use crate::telemetry::log::Every;
 
 /// The longest pause before the second dial; it doubles up to [`LONGEST_PAUSE`]. Each pause is
 /// drawn from zero up, so that a fleet comes back spread out.
@@ -21,6 +22,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that broke sooner counts as a failed dial, or a replica would be dialled in a loop.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// A connection that breaks again and again says so once per so long.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where a link stands.
 #[derive(Clone)]
@@ -78,6 +82,8 @@ impl Link {
             broken,
             reports: reports.clone(),
             pushed: Arc::new(pushed),
+            is_lost: false,
+            lost: Every::new(SAID_AGAIN),
         };
         tokio::spawn(keeper.run());
         Self { state, down, reports }
@@ -147,9 +153,23 @@ struct Keeper {
     broken: mpsc::UnboundedReceiver<(u64, Broken)>,
     reports: mpsc::UnboundedSender<(u64, Broken)>,
     pushed: Arc<dyn Fn(PushInfo) + Send + Sync>,
+    /// A line said that the connection is gone, and none that it is back.
+    is_lost: bool,
+    lost: Every,
 }
 
 impl Keeper {
+    fn tell_lost(&mut self, why: Broken) {
+        if let Some(suppressed) = self.lost.pass() {
+            self.is_lost = true;
+            tracing::warn!(
+                target: "codeq::store", category = "system", event = "store.lost",
+                link = self.name, reason = ?why, suppressed,
+                "lost the connection to Redis, connecting again"
+            );
+        }
+    }
+
     async fn run(mut self) {
         let (mut number, mut failures) = (0, 0);
         loop {
@@ -163,11 +183,7 @@ impl Keeper {
             } else {
                 failures += 1;
             }
-            tracing::warn!(
-                link = self.name,
-                ?why,
-                "lost the connection to Redis, connecting again"
-            );
+            self.tell_lost(why);
             let at_once = why == Broken::Lost && failures == 0;
             self.set(if at_once { State::Dialing } else { State::Down });
         }
@@ -179,7 +195,7 @@ impl Keeper {
     }
 
     /// Dials until it works. `None` when nobody holds the link any more.
-    async fn dial(&self, number: u64, failures: &mut u32) -> Option<MultiplexedConnection> {
+    async fn dial(&mut self, number: u64, failures: &mut u32) -> Option<MultiplexedConnection> {
         loop {
             if *failures > 0 {
                 tokio::select! {
@@ -199,14 +215,22 @@ impl Keeper {
             };
             match result {
                 Ok(connection) => {
-                    if self.down.load(Ordering::Relaxed) {
-                        tracing::info!(link = self.name, "connected to Redis again");
+                    if std::mem::take(&mut self.is_lost) {
+                        tracing::info!(
+                            target: "codeq::store", category = "system", event = "store.restored",
+                            link = self.name, "connected to Redis again"
+                        );
                     }
                     return Some(connection);
                 }
                 Err(error) => {
                     if !self.down.load(Ordering::Relaxed) {
-                        tracing::warn!(link = self.name, %error, "cannot reach Redis, trying on");
+                        self.is_lost = true;
+                        tracing::warn!(
+                            target: "codeq::store", category = "system", event = "store.unreachable",
+                            link = self.name, error.message = %error,
+                            "cannot reach Redis, trying on"
+                        );
                     }
                     *failures = failures.saturating_add(1);
                     self.set(State::Down);

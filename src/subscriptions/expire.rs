@@ -61,7 +61,8 @@ pub(super) fn tell(gone: &[Gone]) {
     for Gone { id, tenant, url } in gone {
         tracing::info!(
             target: "codeq::subscriptions", category = "worker", event = "subscription.expired",
-            tenant_id = tenant.as_str(), subscription_id = id.as_str(), host = Target::parse_stored(url).ok().as_ref().map(Target::host),
+            tenant_id = tenant.as_str(), subscription_id = id.as_str(),
+            webhook.host = Target::parse_stored(url).ok().as_ref().map(Target::host),
             "a subscription ended"
         );
     }

@@ -102,7 +102,7 @@ pub async fn subscribe(
         tracing::info!(
             target: "codeq::subscriptions", category = "worker", event = "subscription.created",
             tenant_id = tenant.as_str(), worker_id = worker.subject.as_str(),
-            subscription_id = id.as_str(), mode = draft.mode.name(), host = draft.host.as_str(),
+            subscription_id = id.as_str(), mode = draft.mode.name(), webhook.host = draft.host.as_str(),
             "a worker subscribed"
         );
     }

@@ -40,7 +40,15 @@ pub async fn cancel_as_admin(
     admin: Admin,
     path: TaskPath,
 ) -> http::Result<Json<Task>> {
-    call_off(&app, path.id(Missing::Anything)?, admin.tenant()?).await
+    let (id, tenant) = (path.id(Missing::Anything)?, admin.tenant()?);
+    let task = call_off(&app, id, tenant).await?;
+    tracing::info!(
+        target: "codeq::audit", category = "audit", event = "admin.task_cancelled",
+        by = admin.subject.as_str(), tenant_id = tenant.as_str(), task_id = %id,
+        command = task.command.as_str(), after = "CANCELLED",
+        "a task was cancelled by an administrator"
+    );
+    Ok(task)
 }
 
 async fn call_off(app: &App, id: TaskId, tenant: &TenantId) -> http::Result<Json<Task>> {

@@ -97,7 +97,7 @@ pub async fn claim(
     BodyOrEmpty(ask): BodyOrEmpty<Request>,
 ) -> http::Result<Response> {
     let search = Search::of(&app, &worker, ask, 1)?;
-    app.take(Scope::Claim, &worker, &worker.tenant, 1).await?;
+    take_turn(&app, &worker, 1).await?;
     let (mut tasks, handover) = search.run(&app).await?;
     Ok(match tasks.pop() {
         Some(task) => handover.answer(&task),
@@ -125,12 +125,20 @@ pub async fn claim_batch(
     let BatchRequest { commands, lease_seconds, wait_seconds, .. } = ask;
     let search =
         Search::of(&app, &worker, Request { commands, lease_seconds, wait_seconds }, count)?;
-    app.take(Scope::Claim, &worker, &worker.tenant, count).await?;
+    take_turn(&app, &worker, count).await?;
     let (tasks, handover) = search.run(&app).await?;
     Ok(match tasks.is_empty() {
         true => StatusCode::NO_CONTENT.into_response(),
         false => handover.answer(&BatchResponse { tasks }),
     })
+}
+
+async fn take_turn(app: &App, worker: &Worker<scope::Claim>, tasks: usize) -> http::Result<()> {
+    let taken = app.take(Scope::Claim, worker, &worker.tenant, tasks).await.map_err(Error::from);
+    if let Err(error @ Error::RateLimited(_)) = &taken {
+        events::claim_rejected(worker, error.code());
+    }
+    taken
 }
 
 /// Seconds that a lease asked for, within the limits.
@@ -382,6 +390,7 @@ impl Place {
                 }
             }
         } else if !commands.iter().all(|command| worker.may_handle(command)) {
+            events::claim_rejected(worker, Error::EventTypeNotAllowed.code());
             return Err(Error::EventTypeNotAllowed);
         }
         let mut names = Vec::with_capacity(commands.len());

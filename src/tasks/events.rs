@@ -1,10 +1,13 @@
 //! What each step of a task's life leaves behind. One function writes span, metric and log line of a
 //! step, so they cannot disagree.
 
+use std::time::Duration;
+
 use crate::app::App;
-use crate::http::Producer;
+use crate::http::{Producer, Worker, scope};
 use crate::model::record::{Body, End, Terminal};
 use crate::model::{Task, TaskId};
+use crate::telemetry::log::Every;
 use crate::telemetry::metrics::{Delivery, Sampled, Status as Ended, Swept};
 use crate::telemetry::trace::{self, SpanId, Step, StepSpan, draw_span_id};
 
@@ -132,6 +135,18 @@ pub(super) fn claimed(app: &App, step: &Drawn, body: &Body, task: &Task, granted
     }, "task claimed");
 }
 
+/// A worker may not have what it asked for; `reason` is the code of the answer.
+pub(super) fn claim_rejected(worker: &Worker<scope::Claim>, reason: &'static str) {
+    static LIMIT: Every = Every::new(Duration::from_secs(1));
+    if let Some(suppressed) = LIMIT.pass() {
+        tracing::info!(
+            target: "codeq::task", category = "worker", event = "claim.rejected",
+            worker_id = worker.subject.as_str(), tenant_id = worker.tenant.as_str(), reason,
+            suppressed, "a claim was rejected"
+        );
+    }
+}
+
 /// A worker keeps its task.
 pub(super) fn kept(step: &Drawn, id: &TaskId, kept: &Kept, worker: &str) {
     let Some(body) = head(&kept.head) else { return };
@@ -174,7 +189,14 @@ fn returned(
 }
 
 /// A worker gave a task back for later.
-pub(super) fn nacked(app: &App, step: &Drawn, id: &TaskId, nacked: &Nacked, worker: &str) {
+pub(super) fn nacked(
+    app: &App,
+    step: &Drawn,
+    id: &TaskId,
+    nacked: &Nacked,
+    worker: &str,
+    told: &str,
+) {
     let Some(body) = head(&nacked.head).filter(|_| !nacked.replayed) else { return };
     let before = nacked.trace.as_deref().or(body.trace_parent.as_deref());
     let span = step.span(&body, before);
@@ -188,6 +210,7 @@ pub(super) fn nacked(app: &App, step: &Drawn, id: &TaskId, nacked: &Nacked, work
         delay_ms: nacked.delay_ms,
         worker,
         reason: "nack",
+        told: Some(told).filter(|text| !text.is_empty()),
         record: &nacked.record,
     };
     failed_attempt(app, &body, &attempt, step.after(before).as_deref());
@@ -207,6 +230,8 @@ pub struct Attempt<'a> {
     pub worker: &'a str,
     /// A class, as in metrics.
     pub reason: &'static str,
+    /// What the worker said of it: for the log alone.
+    pub told: Option<&'a str>,
     /// The terminal record if it was the last, else empty.
     pub record: &'a bytes::Bytes,
 }
@@ -232,6 +257,8 @@ fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&
             reason = attempt.reason,
             delay_ms = attempt.delay_ms,
             will_retry = true,
+            error.r#type = attempt.reason,
+            error.message = attempt.told,
         }, "task requeued");
         return;
     }
@@ -244,7 +271,10 @@ fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&
         max_attempts = body.max_attempts,
         reason = attempt.reason,
         will_retry = false,
+        duration_ms = terminal.completed.ms() - attempt.claimed_ms,
         total_duration_ms = terminal.completed.ms() - body.created.ms(),
+        error.r#type = attempt.reason,
+        error.message = attempt.told,
     }, "task dead-lettered");
 }
 
@@ -277,7 +307,8 @@ pub(super) fn submitted(
         }, "task completed");
     } else {
         line!(info, "task", "task.failed", id, body, after, {
-            worker_id = worker, attempt = terminal.attempts, status, duration_ms, total_duration_ms,
+            worker_id = worker, attempt = terminal.attempts, max_attempts = body.max_attempts, status,
+            duration_ms, total_duration_ms, will_retry = false, error.r#type = "worker",
         }, "task failed");
     }
 }
@@ -288,7 +319,11 @@ pub(super) fn cancelled(app: &App, step: &Drawn, id: &TaskId, cancelled: &Cancel
     ended(app, id, &body, End::Cancelled);
     let before = cancelled.trace.as_deref().or(body.trace_parent.as_deref());
     about(&step.span(&body, before), id, &body);
-    line!(info, "task", "task.cancelled", id, body, step.after(before), {}, "task cancelled");
+    let terminal = Terminal::read(&cancelled.record).ok();
+    let total_duration_ms = terminal.map(|end| end.completed.ms() - body.created.ms());
+    line!(info, "task", "task.cancelled", id, body, step.after(before), {
+        total_duration_ms,
+    }, "task cancelled");
 }
 
 /// A dead task came back.
@@ -305,6 +340,18 @@ pub fn superseded(app: &App, body: &Body, deliveries: u64) {
         app.with_label(body.label, move |metrics| {
             metrics.webhook_deliveries.with(Delivery::TaskResultSuperseded).inc_by(deliveries);
         });
+    }
+}
+
+/// What a round of sweeps moved on all partitions.
+pub fn sweep_moved(moved: [u64; 3]) {
+    let [delayed, lease, retention] = moved;
+    if moved != [0; 3] {
+        tracing::info!(
+            target: "codeq::sweeper", category = "queue", event = "sweep.moved",
+            moved.delayed = delayed, moved.lease = lease, moved.retention = retention,
+            "time moved tasks"
+        );
     }
 }
 

@@ -105,7 +105,7 @@ impl Giver {
             // It comes back by itself when its lease ends.
             Err(error) => tracing::warn!(
                 target: "codeq::task", category = "queue", event = "task.return_failed",
-                task_id = %id, error = %error, "an undelivered task could not be given back"
+                task_id = %id, error.message = %error, "an undelivered task could not be given back"
             ),
         }
     }

@@ -103,7 +103,8 @@ pub async fn nack(
         )
         .await
         .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
-    events::nacked(&app, &step, &id, &nacked, &worker.subject);
+    let told = cut(ask.reason.as_deref().unwrap_or_default());
+    events::nacked(&app, &step, &id, &nacked, &worker.subject, told);
     if nacked.awaited {
         app.announce_done(&id);
     }

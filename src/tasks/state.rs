@@ -218,7 +218,7 @@ fn raw(json: Bytes) -> http::Result<Box<RawValue>> {
 /// node; the log says what it was.
 pub(super) fn unreadable(why: Unreadable) -> Error {
     tracing::error!(
-        target: "codeq::store", category = "system", event = "store.unreadable", error = %why,
+        target: "codeq::store", category = "system", event = "store.unreadable", error.message = %why,
         "a stored record could not be read"
     );
     store::Error::Script(why.to_string()).into()

@@ -56,13 +56,7 @@ pub fn console(metrics: &Metrics) -> Console {
         Ok("text") => Format::Text,
         _ => Format::Json,
     };
-    let lines = log::Lines {
-        format,
-        identity: Identity::default(),
-        sink: sink.clone(),
-        metrics: metrics.clone(),
-        task_sample_ratio: 1.0,
-    };
+    let lines = log::Lines::new(format, &Identity::default(), sink.clone(), metrics.clone(), 1.0);
     let filter = levels.to_filter().unwrap_or_default();
     let subscriber = Registry::default().with(lines.with_filter(filter));
     Console { _guard: tracing::subscriber::set_default(subscriber), sink }
@@ -111,13 +105,13 @@ pub(super) fn build(
 ) -> Result<(impl Subscriber + Send + Sync + use<>, Telemetry), CannotStart> {
     let (filter, handle) = reload::Layer::new(options.levels.to_filter()?);
     let pipeline = Pipeline::start(&options.tracing, &options.identity, metrics)?;
-    let lines = log::Lines {
-        format: options.format,
-        identity: options.identity,
-        sink: sink.clone(),
-        metrics: metrics.clone(),
-        task_sample_ratio: options.task_sample_ratio,
-    };
+    let lines = log::Lines::new(
+        options.format,
+        &options.identity,
+        sink.clone(),
+        metrics.clone(),
+        options.task_sample_ratio,
+    );
     // Each layer has its own filter: one for both would drop spans together with lines.
     let events_only = filter_fn(|metadata| metadata.is_event());
     let subscriber = Registry::default()

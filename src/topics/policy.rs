@@ -76,7 +76,7 @@ script! {
     pub struct PutPolicy<'a> = "policy_put", write, repeatable {
         once {}
         each { queue: &'a QueueName, max: u16, retention_s: u32, text: &'a str }
-    } -> Put { created: bool, version: u32 }
+    } -> Put { created: bool, version: u32, before: String }
 }
 
 script! {
@@ -122,7 +122,8 @@ pub async fn put(
     let put = answer.expect("a queue lies on at least one partition");
     tracing::info!(
         target: "codeq::audit", category = "audit", event = "admin.topic_put",
-        by = admin.subject.as_str(), topic = place.id(), version = put.version, after = text.as_str(),
+        by = admin.subject.as_str(), topic = place.id(), version = put.version,
+        before = put.before.as_str(), after = text.as_str(),
         "a topic's policy was stored"
     );
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -162,12 +163,14 @@ pub async fn delete(
         return Err(Error::DeletionPolicyRequired);
     }
     let place = Place::of(&app, admin.tenant()?, name)?;
+    let mut deleted = false;
     for partition in &place.partitions {
-        app.store.run(*partition, DeletePolicy { queue: &place.queue }).await?;
+        let gone = app.store.run(*partition, DeletePolicy { queue: &place.queue }).await?;
+        deleted |= gone.deleted;
     }
     tracing::info!(
         target: "codeq::audit", category = "audit", event = "admin.topic_deleted",
-        by = admin.subject.as_str(), topic = place.id(), "a topic's policy was removed"
+        by = admin.subject.as_str(), topic = place.id(), deleted, "a topic's policy was removed"
     );
     Ok(StatusCode::NO_CONTENT)
 }

@@ -112,7 +112,7 @@ async fn attempt(
     let baggage = errand.task.as_ref().and_then(|task| task.body.baggage.as_deref());
     span.inject(baggage, &mut headers);
 
-    let in_flight = events::begun(app, errand);
+    let in_flight = events::begun(app, errand, target, span.traceparent());
     let answer = app.egress.post(target, headers, body.0.clone()).await;
     drop(in_flight);
 

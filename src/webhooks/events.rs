@@ -1,7 +1,7 @@
 //! What each step of a delivery leaves behind: span, metric and log line of a step by one function.
 
 use crate::app::App;
-use crate::egress::Target;
+use crate::egress::{Target, blocked};
 use crate::model::delivery::{Class, Entry, Kind, Reason};
 use crate::model::record::Unreadable;
 use crate::store;
@@ -53,7 +53,20 @@ macro_rules! line {
 }
 
 /// An attempt begins.
-pub(super) fn begun(app: &App, errand: &Errand) -> Held {
+pub(super) fn begun(
+    app: &App,
+    errand: &Errand,
+    target: &Target,
+    traceparent: Option<&str>,
+) -> Held {
+    let body = errand.task.as_ref().map(|task| &task.body);
+    tracing::debug!(
+        target: "codeq::webhook", category = "webhook", event = "webhook.sent",
+        task_id = body.map(|_| tracing::field::display(errand.id.task)),
+        command = body.map(|body| body.command.as_str()),
+        webhook.kind = kind_name(errand), webhook.host = target.host(),
+        webhook.attempt = errand.attempt(), traceparent, "result callback is sent"
+    );
     app.metrics.webhook_in_flight.with(kind(errand)).hold()
 }
 
@@ -86,6 +99,10 @@ pub(super) fn attempted(
     if entry.class != Class::Success {
         span.failed(entry.class.as_str());
     }
+    if entry.class == Class::Blocked {
+        let tenant = errand.task.as_ref().map(|task| task.body.tenant.as_str());
+        blocked(kind_name(errand), Some(target.host()), tenant);
+    }
 }
 
 /// What came of an attempt is written down.
@@ -95,13 +112,15 @@ pub(super) fn settled(app: &App, errand: &Errand, made: &Made, verdict: Verdict)
         Verdict::Delivered => {
             count_success(app, errand, made);
             line!(info, "webhook.delivered", errand, made, {
-                duration_ms, status = made.entry.status,
+                duration_ms, http.status = made.entry.status,
             }, "result callback delivered");
         }
         Verdict::Later { wait, .. } => {
             let delay_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             line!(warn, "webhook.retry", errand, made, {
-                duration_ms, reason = made.entry.class.as_str(), delay_ms, will_retry = true,
+                duration_ms, http.status = made.entry.status, reason = made.entry.class.as_str(),
+                max_attempts = app.settings.webhook.max_attempts, delay_ms, will_retry = true,
+                error.r#type = made.entry.class.as_str(),
             }, "result callback failed");
         }
         Verdict::Dead(_) => {}
@@ -133,7 +152,7 @@ pub(super) fn given_up(app: &App, errand: &Errand, reason: Reason, made: Option<
             metrics.webhook_deliveries.with(Delivery::TaskResultFailure).inc();
         });
     }
-    let class = made.map_or("", |made| made.entry.class.as_str());
+    let class = made.map_or(reason.as_str(), |made| made.entry.class.as_str());
     let body = errand.task.as_ref().map(|task| &task.body);
     tracing::error!(
         target: "codeq::webhook",
@@ -146,11 +165,19 @@ pub(super) fn given_up(app: &App, errand: &Errand, reason: Reason, made: Option<
         webhook.host = made.map(|made| made.host.as_str()),
         webhook.attempt = errand.record.attempts + u16::from(made.is_some()),
         traceparent = made.and_then(|made| made.traceparent.as_deref()),
-        class,
+        max_attempts = app.settings.webhook.max_attempts,
+        duration_ms = made.map(|made| made.entry.duration_ms),
+        http.status = made.and_then(|made| made.entry.status),
         reason = reason.as_str(),
         will_retry = false,
+        error.r#type = class,
         "result callback failed"
     );
+    // An attempt that was made has said so itself.
+    if reason == Reason::Blocked && made.is_none() {
+        let tenant = body.map(|body| body.tenant.as_str());
+        blocked(kind_name(errand), None, tenant);
+    }
 }
 
 /// The outcome of an attempt could not be written down while the lease lasted.

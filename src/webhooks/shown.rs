@@ -172,7 +172,7 @@ impl Brief {
 /// A record that this version cannot read is left alone; the log says what it was.
 pub(super) fn unreadable(why: Unreadable) -> Error {
     tracing::error!(
-        target: "codeq::store", category = "system", event = "store.unreadable", error = %why,
+        target: "codeq::store", category = "system", event = "store.unreadable", error.message = %why,
         "a stored record could not be read"
     );
     store::Error::Script(why.to_string()).into()

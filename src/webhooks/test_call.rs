@@ -69,7 +69,7 @@ pub async fn test(
 
     tracing::info!(
         target: "codeq::audit", category = "audit", event = "admin.webhook_tested",
-        by = admin.subject.as_str(), tenant_id = tenant.as_str(), host = target.host(),
+        by = admin.subject.as_str(), tenant_id = tenant.as_str(), webhook.host = target.host(),
         class = attempt.outcome.class().as_str(), "a webhook was tested"
     );
     Ok(Json(Response {

@@ -72,7 +72,11 @@ pub(super) fn wait_for_orphans(calls: &[Call], answers: Answers) {
         match answers.await {
             Ok(values) => place(orphanages, values),
             Err(error) => {
-                tracing::warn!(%error, "answers to once-only scripts were lost with their connection");
+                tracing::warn!(
+                    target: "codeq::store", category = "system", event = "store.answers_lost",
+                    error.message = %error,
+                    "answers to once-only scripts were lost with their connection"
+                );
             }
         }
     });

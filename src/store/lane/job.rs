@@ -87,7 +87,11 @@ impl<R: Reply, F: FnOnce(R) + Send> Orphanage for Hook<R, F> {
             // Refused: there is nothing to give back.
             (Err(Error::Refused(_)), _) | (_, None) => {}
             (Err(error), Some(_)) => {
-                tracing::error!(script = self.script, %error, "an unclaimed answer cannot be read");
+                tracing::error!(
+                    target: "codeq::store", category = "system", event = "store.unreadable",
+                    script = self.script, error.message = %error,
+                    "an unclaimed answer cannot be read"
+                );
             }
         }
     }

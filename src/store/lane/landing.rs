@@ -67,7 +67,10 @@ impl Runner {
                 }
             }
             Outcome::Answered(Err(error)) => {
-                tracing::debug!(%error, "a batch was lost with its connection");
+                tracing::debug!(
+                    target: "codeq::store", category = "debug", event = "store.batch_lost",
+                    error.message = %error, "a batch was lost with its connection"
+                );
                 self.give_up(connection, Broken::Lost);
                 self.repeat_or_fail(calls, StoreFailure::Connection);
             }

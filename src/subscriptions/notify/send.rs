@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::app::App;
-use crate::egress::{Outcome, Target};
+use crate::egress::{Outcome, Target, blocked};
 use crate::model::delivery::Class;
 use crate::model::record::destination_digest;
 use crate::model::{TenantId, Time};
@@ -75,7 +75,7 @@ impl Post {
         let room = self.of_tenant.slots(&letter.told.tenant).try_acquire_owned();
         let (Ok(room), true) = (room, under_way.len() < MOST) else {
             letter.failed();
-            letter.warn("", "no slot");
+            letter.warn("", "no_slot");
             return;
         };
         let post = self.clone();
@@ -149,6 +149,9 @@ impl Post {
             span.failed(class.as_str());
             letter.failed();
             letter.warn(target.host(), class.as_str());
+            if class == Class::Blocked {
+                blocked("queue_ready", Some(target.host()), Some(letter.told.tenant.as_str()));
+            }
         }
         (class, attempt.retry_after)
     }
@@ -180,7 +183,8 @@ impl Letter {
     fn warn(&self, host: &str, reason: &str) {
         tracing::warn!(
             target: "codeq::webhook", category = "webhook", event = "webhook.failed",
-            kind = "queue_ready", host, reason,
+            webhook.kind = "queue_ready", webhook.host = host, reason, will_retry = false,
+            error.r#type = reason,
             tenant_id = self.told.tenant.as_str(), command = self.news.command.as_str(),
             subscription_id = self.told.id.as_str(), traceparent = self.news.cause.trace_parent,
             "a subscriber could not be told"

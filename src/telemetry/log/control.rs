@@ -48,8 +48,11 @@ impl LogLevels {
     }
 
     /// The filter of the log lines. A bare level among the module filters wins over the level.
+    ///
+    /// The level is that of this program. Libraries below it may print what passes through them,
+    /// headers above all, so they write warnings only unless a filter names them.
     pub(crate) fn to_filter(&self) -> Result<EnvFilter, WrongFilter> {
-        let level = match self.level.as_str() {
+        let mut level = match self.level.as_str() {
             "error" => LevelFilter::ERROR,
             "warn" => LevelFilter::WARN,
             "info" => LevelFilter::INFO,
@@ -57,9 +60,18 @@ impl LogLevels {
             "trace" => LevelFilter::TRACE,
             other => return Err(WrongFilter::Level(other.to_owned())),
         };
+        let mut named = Vec::new();
+        for directive in self.filter.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            match directive.parse() {
+                Ok(bare) => level = bare,
+                Err(_) => named.push(directive),
+            }
+        }
+        // What stands later wins over what is as specific and stands earlier.
+        let directives = format!("codeq={level},{}", named.join(","));
         EnvFilter::builder()
-            .with_default_directive(level.into())
-            .parse(&self.filter)
+            .with_default_directive(level.min(LevelFilter::WARN).into())
+            .parse(directives.trim_end_matches(','))
             .map_err(|_| WrongFilter::Filter(self.filter.clone()))
     }
 }

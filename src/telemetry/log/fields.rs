@@ -6,11 +6,41 @@ use std::ops::Range;
 use smallvec::SmallVec;
 use tracing::field::{Field, Visit};
 
+/// Where a field stands on its line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    Message,
+    Category,
+    Event,
+    RequestId,
+    Traceparent,
+    ErrorType,
+    ErrorMessage,
+    Context,
+    /// Below `context`, in an object whose name is the first so many bytes of the field's.
+    Group(usize),
+}
+
+impl Place {
+    fn of(name: &str) -> Self {
+        match name {
+            "message" => Self::Message,
+            "category" => Self::Category,
+            "event" => Self::Event,
+            "request_id" => Self::RequestId,
+            "traceparent" => Self::Traceparent,
+            "error.type" => Self::ErrorType,
+            "error" | "error.message" => Self::ErrorMessage,
+            _ => name.find('.').map_or(Self::Context, Self::Group),
+        }
+    }
+}
+
 /// An event's fields in the order in which they were named.
 #[derive(Default)]
 pub(super) struct Fields {
     text: String,
-    all: SmallVec<[(&'static str, Range<usize>); 24]>,
+    all: SmallVec<[(&'static str, Place, Range<usize>); 24]>,
 }
 
 impl Fields {
@@ -22,19 +52,29 @@ impl Fields {
 
     /// The value of a field as JSON text.
     pub(super) fn json(&self, name: &str) -> Option<&str> {
-        let (_, range) = self.all.iter().find(|(known, _)| *known == name)?;
+        let (.., range) = self.all.iter().find(|(known, ..)| *known == name)?;
         Some(&self.text[range.clone()])
     }
 
-    /// The value of a field that is a plain string without anything escaped.
-    pub(super) fn plain(&self, name: &str) -> Option<&str> {
-        let quoted = self.json(name)?;
-        quoted.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
+    /// The value of what stands there, as JSON text.
+    pub(super) fn at(&self, place: Place) -> Option<&str> {
+        let (.., range) = self.all.iter().find(|(_, known, _)| *known == place)?;
+        Some(&self.text[range.clone()])
     }
 
-    /// Every field with its value as JSON text.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.all.iter().map(|(name, range)| (*name, &self.text[range.clone()]))
+    /// What stands there, if it is a plain string without anything escaped.
+    pub(super) fn plain(&self, place: Place) -> Option<&str> {
+        unquoted(self.at(place)?)
+    }
+
+    /// Whether anything stands under `context`.
+    pub(super) fn has_context(&self) -> bool {
+        self.all.iter().any(|(_, place, _)| matches!(place, Place::Context | Place::Group(_)))
+    }
+
+    /// Every field with its place and its value as JSON text.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, Place, &str)> {
+        self.all.iter().map(|(name, place, range)| (*name, *place, &self.text[range.clone()]))
     }
 
     fn push(&mut self, field: &Field, write: impl FnOnce(&mut String) -> fmt::Result) {
@@ -46,7 +86,7 @@ impl Fields {
         }
         // `r#type` is how a field that is a keyword is spelled in the macro.
         let name = field.name().strip_prefix("r#").unwrap_or(field.name());
-        self.all.push((name, start..self.text.len()));
+        self.all.push((name, Place::of(name), start..self.text.len()));
     }
 }
 
@@ -82,6 +122,11 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.push(field, |text| quote(text, |quoted| write!(quoted, "{value:?}")));
     }
+}
+
+/// The text of a JSON string in which nothing is escaped.
+pub(super) fn unquoted(json: &str) -> Option<&str> {
+    json.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
 }
 
 /// Appends what `write` writes as one JSON string.

@@ -5,10 +5,12 @@
 //! `context`, where a dot (`http.method`, `webhook.host`) makes one more level.
 
 use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{Level, Metadata};
 
-use super::fields::{Fields, quote};
+use super::fields::{Fields, Place, quote};
+use crate::model::TaskId;
 
 /// How lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,50 +31,85 @@ pub struct Identity {
     pub instance: String,
 }
 
+impl Identity {
+    /// What stands on every line between its level and its target, made once.
+    pub(super) fn pairs(&self, format: Format) -> String {
+        let mut text = String::new();
+        let mut pairs = Pairs { line: &mut text, format, first: false };
+        pairs.plain("service", "codeq");
+        pairs.text("env", &self.env);
+        pairs.plain("version", env!("CARGO_PKG_VERSION"));
+        pairs.text("instance", &self.instance);
+        text
+    }
+}
+
 /// What a line says about the request it belongs to, when its own fields do not.
 #[derive(Default)]
 pub(super) struct Surroundings<'a> {
     pub(super) request_id: Option<&'a str>,
     pub(super) traceparent: Option<&'a str>,
+    pub(super) task: Option<TaskId>,
 }
 
-/// Fields with a place of their own.
-const TOP: [&str; 5] = ["message", "category", "event", "request_id", "traceparent"];
+/// Tells the time in RFC 3339, and writes the text of a second once for all its lines.
+#[derive(Default)]
+pub(super) struct Clock {
+    second: u64,
+    text: String,
+}
 
-pub(super) fn write(
-    line: &mut String,
-    format: Format,
-    identity: &Identity,
-    metadata: &Metadata<'_>,
-    fields: &Fields,
-    around: &Surroundings<'_>,
-) {
-    let mut pairs = Pairs { line, format, first: true };
+impl Clock {
+    fn write(&mut self, line: &mut String) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.text.is_empty() || self.second != now.as_secs() {
+            self.second = now.as_secs();
+            self.text.clear();
+            let second = i64::try_from(self.second).unwrap_or(i64::MAX);
+            let second = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
+            // Writing into a string cannot fail.
+            let _ = write!(self.text, "{second:.0}");
+            self.text.truncate("2026-01-01T00:00:00".len());
+        }
+        line.push_str(&self.text);
+        let _ = write!(line, ".{:03}Z", now.subsec_millis());
+    }
+}
+
+/// What lines of a process share, and what one line needs beyond its fields.
+pub(super) struct Frame<'a> {
+    pub(super) format: Format,
+    /// [`Identity::pairs`].
+    pub(super) identity: &'a str,
+    pub(super) metadata: &'a Metadata<'a>,
+    pub(super) around: Surroundings<'a>,
+}
+
+pub(super) fn write(line: &mut String, clock: &mut Clock, frame: &Frame<'_>, fields: &Fields) {
+    let Frame { format, identity, metadata, around } = frame;
+    let mut pairs = Pairs { line, format: *format, first: true };
     pairs.open();
-    pairs.shown("timestamp", format_args!("{:.3}", jiff::Timestamp::now()));
-    pairs.shown("level", metadata.level());
-    pairs.shown("service", "codeq");
-    pairs.text("env", &identity.env);
-    pairs.shown("version", env!("CARGO_PKG_VERSION"));
-    pairs.text("instance", &identity.instance);
-    pairs.shown("target", metadata.target());
+    pairs.quoted("timestamp", |line| clock.write(line));
+    pairs.plain("level", metadata.level().as_str());
+    pairs.line.push_str(identity);
+    pairs.plain("target", metadata.target());
     let fallback = if *metadata.level() <= Level::INFO { "\"system\"" } else { "\"debug\"" };
-    pairs.json("category", fields.json("category").unwrap_or(fallback));
-    pairs.optional("event", fields.json("event"));
-    pairs.json("message", fields.json("message").unwrap_or("\"\""));
-    match (fields.json("request_id"), around.request_id) {
+    pairs.json("category", fields.at(Place::Category).unwrap_or(fallback));
+    pairs.optional("event", fields.at(Place::Event));
+    pairs.json("message", fields.at(Place::Message).unwrap_or("\"\""));
+    match (fields.at(Place::RequestId), around.request_id) {
         (Some(own), _) => pairs.json("request_id", own),
         (None, Some(id)) => pairs.text("request_id", id),
         (None, None) => {}
     }
-    if let Some(traceparent) = fields.plain("traceparent").or(around.traceparent) {
-        pairs.shown("traceparent", traceparent);
+    if let Some(traceparent) = fields.plain(Place::Traceparent).or(around.traceparent) {
+        pairs.plain("traceparent", traceparent);
         if let Some((trace_id, span_id)) = ids(traceparent) {
-            pairs.shown("trace_id", trace_id);
-            pairs.shown("span_id", span_id);
+            pairs.plain("trace_id", trace_id);
+            pairs.plain("span_id", span_id);
         }
     }
-    write_context(&mut pairs, fields);
+    write_context(&mut pairs, fields, around.task);
     write_error(&mut pairs, fields);
     pairs.close();
     pairs.line.push('\n');
@@ -85,50 +122,50 @@ fn ids(traceparent: &str) -> Option<(&str, &str)> {
     (trace_id.len() == 32 && span_id.len() == 16).then_some((trace_id, span_id))
 }
 
-fn is_error(name: &str) -> bool {
-    name == "error" || name.starts_with("error.")
-}
-
-fn write_context(pairs: &mut Pairs<'_>, fields: &Fields) {
-    let rest = || fields.iter().filter(|(name, _)| !TOP.contains(name) && !is_error(name));
-    if rest().next().is_none() {
+fn write_context(pairs: &mut Pairs<'_>, fields: &Fields, task: Option<TaskId>) {
+    let task = task.filter(|_| fields.json("task_id").is_none());
+    if !fields.has_context() && task.is_none() {
         return;
     }
     pairs.begin("context");
-    for (at, (name, value)) in rest().enumerate() {
-        let Some((group, _)) = grouped(name) else {
-            pairs.json(name, value);
+    if let Some(task) = task {
+        pairs.quoted("task_id", |line| {
+            let _ = write!(line, "{task}");
+        });
+    }
+    for (at, (name, place, value)) in fields.iter().enumerate() {
+        let Place::Group(length) = place else {
+            if place == Place::Context {
+                pairs.json(name, value);
+            }
             continue;
         };
         // The first field of a group writes all of it; the others have been written by then.
-        if rest().take(at).any(|(earlier, _)| grouped(earlier).is_some_and(|(g, _)| g == group)) {
-            continue;
-        }
-        match pairs.format {
-            Format::Json => {
-                pairs.begin(group);
-                for (name, value) in rest() {
-                    if let Some((_, leaf)) = grouped(name).filter(|(g, _)| *g == group) {
-                        pairs.json(leaf, value);
-                    }
-                }
-                pairs.end();
-            }
-            Format::Text => rest()
-                .filter(|(name, _)| grouped(name).is_some_and(|(g, _)| g == group))
-                .for_each(|(name, value)| pairs.json(name, value)),
+        let group = &name[..length];
+        if !fields.iter().take(at).any(|(name, place, _)| is_of(group, name, place)) {
+            write_group(pairs, fields, group);
         }
     }
     pairs.end();
 }
 
-fn grouped(name: &str) -> Option<(&str, &str)> {
-    name.split_once('.')
+fn is_of(group: &str, name: &str, place: Place) -> bool {
+    matches!(place, Place::Group(length) if &name[..length] == group)
+}
+
+fn write_group(pairs: &mut Pairs<'_>, fields: &Fields, group: &str) {
+    let is_nested = pairs.format == Format::Json;
+    pairs.begin(group);
+    for (name, place, value) in fields.iter() {
+        if is_of(group, name, place) {
+            pairs.json(if is_nested { &name[group.len() + 1..] } else { name }, value);
+        }
+    }
+    pairs.end();
 }
 
 fn write_error(pairs: &mut Pairs<'_>, fields: &Fields) {
-    let kind = fields.json("error.type");
-    let message = fields.json("error.message").or_else(|| fields.json("error"));
+    let (kind, message) = (fields.at(Place::ErrorType), fields.at(Place::ErrorMessage));
     if kind.is_none() && message.is_none() {
         return;
     }
@@ -174,21 +211,29 @@ impl Pairs<'_> {
     }
 
     fn key(&mut self, name: &str) {
-        let first = std::mem::take(&mut self.first);
-        // Writing into a string cannot fail.
-        let _ = match self.format {
-            Format::Json => write!(self.line, "{}\"{name}\":", if first { "" } else { "," }),
-            Format::Text => write!(self.line, "{}{name}=", if first { "" } else { " " }),
-        };
+        let is_json = self.format == Format::Json;
+        if !std::mem::take(&mut self.first) {
+            self.line.push(if is_json { ',' } else { ' ' });
+        }
+        if is_json {
+            self.line.push('"');
+        }
+        self.line.push_str(name);
+        self.line.push_str(if is_json { "\":" } else { "=" });
     }
 
     /// A value that is known to need no escaping.
-    fn shown(&mut self, name: &str, value: impl std::fmt::Display) {
+    fn plain(&mut self, name: &str, value: &str) {
+        self.quoted(name, |line| line.push_str(value));
+    }
+
+    /// As [`Pairs::plain`], for what writes itself.
+    fn quoted(&mut self, name: &str, write: impl FnOnce(&mut String)) {
         self.key(name);
-        let _ = match self.format {
-            Format::Json => write!(self.line, "\"{value}\""),
-            Format::Text => write!(self.line, "{value}"),
-        };
+        let mark = if self.format == Format::Json { "\"" } else { "" };
+        self.line.push_str(mark);
+        write(self.line);
+        self.line.push_str(mark);
     }
 
     fn text(&mut self, name: &str, value: &str) {

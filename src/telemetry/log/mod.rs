@@ -6,7 +6,7 @@ mod fields;
 mod line;
 mod writer;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -20,16 +20,24 @@ pub use line::{Format, Identity};
 pub use writer::Sink;
 
 use super::metrics::{LogLevel, Metrics};
-use fields::Fields;
-use line::Surroundings;
+use crate::model::TaskId;
+use fields::{Fields, Place};
+use line::{Clock, Frame, Surroundings};
 
 /// What the lines of one request have in common.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Request {
-    /// The request's id.
-    pub id: Arc<str>,
-    /// The incoming `traceparent`: stands on lines that have none of their own.
-    pub traceparent: Option<Arc<str>>,
+    id: Arc<str>,
+    traceparent: Option<Arc<str>>,
+    task: Cell<Option<TaskId>>,
+}
+
+impl Request {
+    /// The request's id, and the incoming `traceparent`: it stands on lines that have none of their
+    /// own while no spans are made.
+    pub fn new(id: Arc<str>, traceparent: Option<Arc<str>>) -> Self {
+        Self { id, traceparent, task: Cell::new(None) }
+    }
 }
 
 tokio::task_local! {
@@ -41,14 +49,19 @@ pub async fn within<F: Future>(request: Request, future: F) -> F::Output {
     REQUEST.scope(request, future).await
 }
 
+/// From here on the request is about this task: its lines say so.
+pub fn about(task: TaskId) {
+    // Outside a request there is nothing to say it of.
+    let _ = REQUEST.try_with(|request| request.task.set(Some(task)));
+}
+
 /// Turns events into lines.
 pub(super) struct Lines {
-    pub(super) format: Format,
-    pub(super) identity: Identity,
-    pub(super) sink: Sink,
-    pub(super) metrics: Metrics,
-    /// The share of tasks whose lines of category `task` are written, 0 to 1.
-    pub(super) task_sample_ratio: f64,
+    format: Format,
+    identity: String,
+    sink: Sink,
+    metrics: Metrics,
+    task_sample_ratio: f64,
 }
 
 /// Memory that every line of a thread uses again.
@@ -56,6 +69,7 @@ pub(super) struct Lines {
 struct Scratch {
     fields: Fields,
     line: String,
+    clock: Clock,
 }
 
 thread_local! {
@@ -73,37 +87,58 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 impl Lines {
-    fn write(&self, event: &Event<'_>, Scratch { fields, line }: &mut Scratch) {
-        fields.clear();
-        line.clear();
-        event.record(fields);
-        if !self.sampled(fields) {
+    /// `task_sample_ratio` is the share of tasks whose lines of category `task` are written, 0 to 1.
+    pub(super) fn new(
+        format: Format,
+        identity: &Identity,
+        sink: Sink,
+        metrics: Metrics,
+        task_sample_ratio: f64,
+    ) -> Self {
+        Self { format, identity: identity.pairs(format), sink, metrics, task_sample_ratio }
+    }
+
+    fn write(&self, event: &Event<'_>, scratch: &mut Scratch) {
+        scratch.fields.clear();
+        scratch.line.clear();
+        event.record(&mut scratch.fields);
+        if !self.sampled(&scratch.fields) {
             return;
         }
-        let request = REQUEST.try_with(Clone::clone).ok();
-        let current = match fields.json("traceparent") {
+        let current = match scratch.fields.at(Place::Traceparent) {
             Some(_) => None,
             None => super::trace::current_traceparent(),
         };
-        let passed_on = request.as_ref().and_then(|request| request.traceparent.as_deref());
-        let around = Surroundings {
-            request_id: request.as_ref().map(|request| &*request.id),
-            traceparent: current.as_deref().or(passed_on),
+        let current = current.as_deref();
+        let mut write = |around: Surroundings<'_>| {
+            let Scratch { fields, line, clock } = &mut *scratch;
+            let (format, identity) = (self.format, self.identity.as_str());
+            let frame = Frame { format, identity, metadata: event.metadata(), around };
+            line::write(line, clock, &frame, fields);
         };
-        line::write(line, self.format, &self.identity, event.metadata(), fields, &around);
+        let inside = REQUEST.try_with(|request| {
+            write(Surroundings {
+                request_id: Some(&request.id),
+                traceparent: current.or(request.traceparent.as_deref()),
+                task: request.task.get(),
+            });
+        });
+        if inside.is_err() {
+            write(Surroundings { traceparent: current, ..Surroundings::default() });
+        }
         self.metrics.log_lines.with(counted(event.metadata().level())).inc();
-        self.sink.line(line.as_bytes());
+        self.sink.line(scratch.line.as_bytes());
     }
 
     /// All lines of a task or none: a sampled trace decides first, then the task's id.
     fn sampled(&self, fields: &Fields) -> bool {
-        if self.task_sample_ratio >= 1.0 || fields.plain("category") != Some("task") {
+        if self.task_sample_ratio >= 1.0 || fields.plain(Place::Category) != Some("task") {
             return true;
         }
-        if fields.plain("traceparent").is_some_and(|traceparent| traceparent.ends_with("-01")) {
+        if fields.plain(Place::Traceparent).is_some_and(|parent| parent.ends_with("-01")) {
             return true;
         }
-        let Some(id) = fields.plain("task_id") else { return true };
+        let Some(id) = fields.json("task_id").and_then(fields::unquoted) else { return true };
         // FNV-1a: the same on every node and in every version, unlike the standard hasher.
         let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

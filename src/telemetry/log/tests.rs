@@ -158,11 +158,14 @@ fn text_says_the_same_as_pairs() {
 #[tokio::test]
 async fn lines_of_a_request_carry_its_id() {
     let logged = Logged::start(|_| {});
-    let request = Request { id: "r-7".into(), traceparent: Some(TRACEPARENT.into()) };
-    within(request, async {
+    let task = TaskId::new(crate::model::Partition::new(0), 0);
+    within(Request::new("r-7".into(), Some(TRACEPARENT.into())), async {
         tokio::task::yield_now().await;
         tracing::info!("inside");
         tracing::info!(traceparent = "00-1-2-00", request_id = "own", "inside, with its own");
+        about(task);
+        tracing::info!("of a task");
+        tracing::info!(task_id = "own", "of another");
     })
     .await;
     tracing::info!("outside");
@@ -172,7 +175,9 @@ async fn lines_of_a_request_carry_its_id() {
     assert_eq!(lines[1]["request_id"], "own");
     assert_eq!(lines[1]["traceparent"], "00-1-2-00");
     assert!(lines[1].get("trace_id").is_none());
-    assert!(lines[2].get("request_id").is_none());
+    assert_eq!(lines[2]["context"]["task_id"], task.to_string());
+    assert_eq!(lines[3]["context"], json!({ "task_id": "own" }));
+    assert!(lines[4].get("request_id").is_none());
 }
 
 #[test]

@@ -236,7 +236,7 @@ async fn set_paused(
     if !paused {
         Destinations::of(app).look_everywhere(&id).await;
     }
-    let event = if paused { "destination.paused" } else { "destination.resumed" };
+    let event = if paused { "admin.destination_paused" } else { "admin.destination_resumed" };
     tracing::info!(
         target: "codeq::audit", category = "audit", event,
         by = admin.subject.as_str(), tenant_id = steered.record.tenant.as_str(), destination = id,

@@ -74,7 +74,7 @@ async fn five_failures_open_a_destination_and_resume_sends_what_waited() {
     assert_eq!((&resumed["state"], &resumed["consecutiveFailures"]), (&json!("active"), &json!(0)));
     until(&admin, "nothing waits", |it| it["pending"] == 0).await;
     assert_eq!(receiver.requests().iter().filter(|one| one.is_accepted()).count(), 5);
-    let line = node.line(|line| line["event"] == "destination.resumed").await;
+    let line = node.line(|line| line["event"] == "admin.destination_resumed").await;
     assert_eq!(line["target"], "codeq::audit");
     assert_eq!(operator.count(), 1, "an administrator knows what he did");
 }

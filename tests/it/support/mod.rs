@@ -20,6 +20,7 @@ pub mod raw;
 pub mod receiver;
 pub mod redis;
 pub mod s3;
+pub mod schema;
 pub mod seen;
 pub mod webhooks;
 

@@ -10,13 +10,15 @@ use super::callers::{producers, workers};
 use super::client::Client;
 use super::metrics::Scrape;
 use super::process::{Lines, Process};
-use super::{Redis, eventually};
+use super::{Redis, eventually, schema};
 
 /// A node. Killed when dropped.
 pub struct Node {
     process: Process,
     lines: Lines,
     client: Client,
+    /// Lines are for people, and have no schema.
+    is_text: bool,
 }
 
 /// The environment of a node.
@@ -72,6 +74,7 @@ impl Settings {
 
     /// Starts a node and waits until it listens.
     pub async fn launch(self) -> Node {
+        let is_text = self.0.get("LOG_FORMAT").is_some_and(|format| format == "text");
         let (process, lines) = self.spawn();
         let mut process = process;
         let started = eventually("the node listens", || {
@@ -86,7 +89,12 @@ impl Settings {
         .await;
         let address = started["context"]["address"].as_str().unwrap();
         let client = Client::anonymous(&format!("http://{address}"));
-        Node { process, lines, client }
+        Node { process, lines, client, is_text }
+    }
+
+    /// What is set, for a test that starts the process itself.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.0
     }
 
     /// Runs a node that is expected to end by itself; its exit code and what it said.
@@ -217,5 +225,21 @@ impl Node {
         let status = self.exit(Duration::from_secs(15)).await;
         assert_eq!(status.code(), Some(0), "{:#?}", self.lines());
         self.lines()
+    }
+}
+
+impl Drop for Node {
+    /// Every line of every node of every test follows the schema, and nothing is on stderr. The last
+    /// line of a node that is killed may be half a one.
+    fn drop(&mut self) {
+        if self.is_text || std::thread::panicking() {
+            return;
+        }
+        for line in self.lines.all() {
+            let is_whole = line.ends_with('}') || !line.starts_with('{');
+            if let Some(flaw) = is_whole.then(|| schema::flaw(&line)).flatten() {
+                panic!("{flaw}, in: {line}");
+            }
+        }
     }
 }
