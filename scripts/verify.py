@@ -38,6 +38,8 @@ NEEDS_A_FAULT = {
     "codeq_otel_spans_dropped_total": "a collector that is too slow",
     "codeq_rate_limit_hits_total": "a rate limit that is set",
     "codeq_webhook_dead_total": "a receiver that never accepts",
+    "codeq_jwks_fetches_total": "a key set",
+    "codeq_jwks_last_success_timestamp_seconds": "a key set",
     "codeq_memory_bytes": "a memory limit of the cgroup",
 }
 
@@ -358,12 +360,10 @@ def sample(node, family, part=""):
 
 
 def catalog():
-    """Every family that the binary declares. A build without `codeq metrics` has its page, or its
-    source."""
+    """Every family that the binary declares, or its source where there is no `codeq metrics`."""
     page = subprocess.run([BINARY, "metrics"], capture_output=True, text=True)
     if page.returncode == 0:
-        names = set(re.findall(r"`(codeq_[a-z0-9_]+)`", page.stdout))
-        return {name for name in names if not SUFFIX.sub("", name) in names - {name}}
+        return set(re.findall(r"^### `([a-z0-9_]+)`", page.stdout, re.M))
     text = "".join(path.read_text() for path in (ROOT / "src/telemetry/metrics").glob("*.rs") if path.name != "tests.rs")
     return set(re.findall(r'"(codeq_[a-z0-9_]+)"', text))
 
