@@ -1,6 +1,9 @@
 //! What the lines of one task tell.
 
+use std::collections::BTreeSet;
+
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -19,6 +22,23 @@ fn spans(collector: &Receiver) -> Vec<String> {
     scopes
         .flat_map(|it| it.spans)
         .map(|span| format!("{}-{}", hex(&span.trace_id), hex(&span.span_id)))
+        .collect()
+}
+
+/// The `service.instance.id` of everything that came.
+fn instances(collector: &Receiver) -> BTreeSet<String> {
+    let requests = collector.requests();
+    let batches =
+        requests.iter().map(|it| ExportTraceServiceRequest::decode(&it.body[..]).unwrap());
+    let resources = batches.flat_map(|it| it.resource_spans).filter_map(|it| it.resource);
+    resources
+        .flat_map(|it| it.attributes)
+        .filter(|attribute| attribute.key == "service.instance.id")
+        .filter_map(|attribute| attribute.value?.value)
+        .map(|value| match value {
+            any_value::Value::StringValue(text) => text,
+            other => panic!("{other:?}"),
+        })
         .collect()
 }
 
@@ -70,7 +90,7 @@ const STORY: [&str; 6] = [
 ];
 
 #[tokio::test]
-async fn l2_l6_l7_each_step_of_a_task_is_one_line_that_leads_to_its_span() {
+async fn l2_l6_l7_l14_each_step_of_a_task_is_one_line_that_leads_to_its_span() {
     let redis = Redis::start().await;
     let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
     let node = traced(&redis, &collector).start().await;
@@ -110,7 +130,9 @@ async fn l2_l6_l7_each_step_of_a_task_is_one_line_that_leads_to_its_span() {
     for (line, parent) in lines.iter().zip(&ids) {
         assert!(spans.iter().any(|span| *span == parent[3..52]), "no such span: {line}");
     }
-    let different: std::collections::BTreeSet<_> = ids.iter().collect();
+    let named = instances(&collector).into_iter().collect::<Vec<_>>();
+    assert_eq!(json!(named), json!([lines[0]["instance"]]), "l14: spans and lines name one node");
+    let different: BTreeSet<_> = ids.iter().collect();
     assert_eq!(different.len(), ids.len(), "each step has a span of its own");
 }
 
@@ -230,7 +252,7 @@ async fn l5_a_thousand_tasks_are_told_in_a_handful_of_sentences() {
     let all = || async { (lines_of(&node, is_done).len() == 1000).then_some(()) };
     crate::support::eventually("a line for each", all).await;
     let lines = lines_of(&node, |_| true);
-    let sentences: std::collections::BTreeSet<_> =
+    let sentences: BTreeSet<_> =
         lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
     for known in ["task created", "task claimed", "task completed"] {
         assert!(sentences.contains(known));
