@@ -20,6 +20,7 @@
 -- GIVES head       beginning of the body: what signals need
 -- GIVES attempt    which delivery this was
 -- GIVES claimed_ms when it was claimed
+-- GIVES held_ms    how long the worker had it
 -- GIVES record     terminal record when dead, else ""
 -- GIVES awaited    1: somebody waits for the result
 -- GIVES trace      trace context before the step, "" for that of the creation
@@ -27,6 +28,7 @@
 -- COSTS O(log n) in the tasks of the partition
 -- KEEPS attempts stays as it is; a buried task with a webhook has exactly one outbox entry
 local call = require("lib.call")
+local clock = require("lib.clock")
 local count = require("lib.count")
 local history = require("lib.history")
 local lease = require("lib.lease")
@@ -45,7 +47,7 @@ local function nack(id, tenant, worker, token, delay_ms, jitter, reason, span)
     local kept = mine and lease.repeated(id, worker, token)
     local outcome = kept and OUTCOMES[kept.answer]
     if outcome then
-      return { 1, outcome, kept.delay, mine.raw, kept.attempts, 0, "", 0, kept.trace }
+      return { 1, outcome, kept.delay, mine.raw, kept.attempts, 0, 0, "", 0, kept.trace }
     end
     return of
   end
@@ -58,7 +60,8 @@ local function nack(id, tenant, worker, token, delay_ms, jitter, reason, span)
   local message = reason ~= "" and reason or "MAX_ATTEMPTS"
   local outcome, applied, record, awaited =
     retry.task(id, found, of, delay, history.NACK, reason, message, context, dlq_ms, hold_ms)
-  return { 0, outcome, applied, found.raw, of.attempt, of.claimed, record, awaited, of.trace }
+  local held = clock.now_ms - of.claimed
+  return { 0, outcome, applied, found.raw, of.attempt, of.claimed, held, record, awaited, of.trace }
 end
 
 local answer = call.each(nack)

@@ -5,7 +5,7 @@
 -- EACH  ids        ids of 22 characters; "": the oldest
 -- EACH  limit      most to take when no ids are given
 -- EACH  before_ms  take only those that died before, when no ids are given; 0: now
--- GIVES purged     how many
+-- GIVES purged     label number of each
 -- COSTS O(k log n) for k tasks
 -- KEEPS a pending delivery of a purged task: it takes with it what it needs of the task
 local call = require("lib.call")
@@ -33,11 +33,11 @@ local function take_along(id, ends)
 end
 
 local function purge(queue, ids, limit, before_ms)
-  local purged = 0
+  local purged = {}
   for _, id in ipairs(dead.choose(queue, ids, limit, before_ms)) do
     local found, refusal = task.of(id)
     if refusal == "NOT_FOUND" then
-      purged = purged + dead.drop(id, queue)
+      purged[#purged + 1] = dead.drop(id, queue)
     elseif found and found.queue == queue and dead.remove(id, found) == 1 then
       local kept = lease.kept(id)
       if kept and found.hooks ~= 0 then
@@ -48,7 +48,7 @@ local function purge(queue, ids, limit, before_ms)
       if found.idempotency then
         redis.call("DEL", key.idempotency .. found.idempotency)
       end
-      purged = purged + 1
+      purged[#purged + 1] = tonumber(found.label)
     end
   end
   return { purged }

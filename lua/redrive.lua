@@ -8,6 +8,7 @@
 -- EACH  span       id of the span drawn for the call, 16 digits, "" without tracing
 -- GIVES tasks      for each: id, head, trace context before the step, "" for that of the creation
 -- GIVES superseded deliveries removed from the outbox unsent
+-- GIVES expired    label number of each that was no longer there, since its retention ended
 -- GIVES length     of a ready list that was empty: 1, else 0
 -- COSTS O(k log n) for k tasks
 -- KEEPS order; the idempotency key; result record and error go
@@ -24,6 +25,7 @@ local task = require("lib.task")
 
 local function redrive(queue, ids, limit, before_ms, span)
   local chosen, tasks, superseded, woke = dead.choose(queue, ids, limit, before_ms), {}, 0, 0
+  local expired = {}
   for _, id in ipairs(chosen) do
     local found, refusal = task.of(id)
     local kept = found and lease.kept(id)
@@ -45,10 +47,10 @@ local function redrive(queue, ids, limit, before_ms, span)
       end
       tasks[#tasks + 1] = { id, found.raw, kept.trace }
     elseif refusal == "NOT_FOUND" then
-      dead.drop(id, queue)
+      expired[#expired + 1] = dead.drop(id, queue)
     end
   end
-  return { tasks, superseded, woke }
+  return { tasks, superseded, expired, woke }
 end
 
 local answer = call.each(redrive)

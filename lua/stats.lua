@@ -15,17 +15,7 @@
 local call = require("lib.call")
 local clock = require("lib.clock")
 local key = require("lib.keys")
-local lease = require("lib.lease")
-local task = require("lib.task")
-
-local function ready_since(id)
-  local kept = lease.kept(id)
-  if kept then
-    return kept.visible
-  end
-  local found = task.of(id)
-  return found and found.due or clock.now_ms
-end
+local since = require("lib.since")
 
 local function stats(queue)
   local tenant, command = string.sub(queue, 1, 12), string.sub(queue, 13)
@@ -38,7 +28,8 @@ local function stats(queue)
     if numbers[1] then
       length = redis.call("LLEN", key.ready .. list)
       if length > 0 then
-        oldest = math.min(oldest, ready_since(redis.call("LINDEX", key.ready .. list, -1)))
+        local ready = since(redis.call("LINDEX", key.ready .. list, -1))
+        oldest = math.min(oldest, ready or oldest)
         length = length - (redis.call("HGET", key.tombed, list) or 0)
       end
     end

@@ -19,8 +19,8 @@
 -- GIVES woken      queues whose ready list was empty, each with head and trace context of the task
 --                  that came first
 -- GIVES expired    for each ended lease: id, head, "delayed" or "dead", delay, attempt, claimed,
---                  worker, terminal record, awaited, trace context
--- GIVES retired    dead tasks that went
+--                  how long it was held, worker, terminal record, awaited, trace context
+-- GIVES retired    label number of each dead task that went
 -- GIVES outbox     1: a delivery is due
 -- GIVES aged       1: a delivery is pending for too long
 -- GIVES doomed     folders of artifacts that the caller must delete: id and name
@@ -94,6 +94,7 @@ local function end_leases(limit, chance, expired)
         applied,
         of.attempt,
         of.claimed,
+        now - of.claimed,
         of.worker,
         record,
         awaited,
@@ -106,7 +107,7 @@ end
 
 -- Bodies and records of dead tasks expire by themselves; this takes their ids out of the index.
 local function retire(limit)
-  local retired = 0
+  local retired = {}
   for _, queue in ipairs(redis.call("ZRANGEBYSCORE", key.graves, "-inf", now, "LIMIT", 0, 8)) do
     local list = key.dead .. queue
     local gone = redis.call("ZRANGEBYSCORE", list, "-inf", now - dlq_ms, "LIMIT", 0, limit)
@@ -114,9 +115,10 @@ local function retire(limit)
       local kept = lease.kept(id)
       redis.call("ZREM", list, id)
       redis.call("HDEL", key.attempted, id)
-      count.add(queue, kept and kept.label or 0, "x", -1)
+      local label = kept and kept.label or 0
+      count.add(queue, label, "x", -1)
+      retired[#retired + 1] = tonumber(label)
     end
-    retired = retired + #gone
     local oldest = redis.call("ZRANGE", list, 0, 0, "WITHSCORES")[2]
     if oldest then
       redis.call("ZADD", key.graves, oldest + dlq_ms, queue)
@@ -178,7 +180,7 @@ end
 
 local function sweep(guard_ms, limit, dooms, chance)
   if guard_ms ~= "0" and not redis.call("SET", key.guard, "1", "NX", "PX", guard_ms) then
-    return { 0, 0, 0, {}, {}, 0, 0, 0, {}, {} }
+    return { 0, 0, 0, {}, {}, {}, 0, 0, {}, {} }
   end
   limit = tonumber(limit)
   local woken, expired = {}, {}
@@ -193,7 +195,7 @@ local function sweep(guard_ms, limit, dooms, chance)
   if tombed then
     tomb.trim(tombed, limit)
   end
-  local more = (due == limit or ended == limit or retired >= limit) and 1 or 0
+  local more = (due == limit or ended == limit or #retired >= limit) and 1 or 0
   more = forgotten == limit and 1 or more
   local outbox = (is_due(key.outbox, now) or is_due(key.parked, now)) and 1 or 0
   local aged = is_due(key.aging, now - age_ms) and 1 or 0

@@ -302,19 +302,36 @@ async fn redis_facts(store: Store) -> Result<RedisFacts, String> {
 }
 
 async fn depths(app: App) -> Result<Reading, store::Error> {
-    let counted = app.labels.depths(&app.store, &app.partitions);
-    let (counted, outbox) = tokio::try_join!(counted, webhooks::destinations::depth(&app))?;
+    let (counted, outbox) = tokio::try_join!(app.count(), webhooks::destinations::depth(&app))?;
+    let seconds = |ms| Duration::from_millis(ms).as_secs_f64();
+    let mut total = [0; 4];
     let commands = counted
+        .labels
         .into_iter()
-        .map(|(label, [ready, delayed, in_progress, dlq, subscriptions])| CommandDepth {
-            label,
-            ready,
-            delayed,
-            in_progress,
-            dlq,
-            subscriptions,
+        .map(|of| {
+            total = std::array::from_fn(|state| total[state] + of.tasks[state]);
+            let [ready, delayed, in_progress, dlq] = of.tasks;
+            CommandDepth {
+                label: of.label,
+                ready,
+                delayed,
+                in_progress,
+                dlq,
+                subscriptions: of.subscriptions,
+                paused: of.paused,
+                oldest_ready_seconds: seconds(of.oldest_ready_ms),
+                workers: of.workers,
+                by_priority: of.by_priority,
+            }
         })
         .collect();
+    let mut tenants = counted.tenants;
+    if !tenants.is_empty() {
+        let named = |state: usize| tenants.iter().map(|(_, tasks)| tasks[state]).sum::<u64>();
+        // Counted at another moment, so what moves meanwhile may be counted twice.
+        let others = std::array::from_fn(|state| total[state].saturating_sub(named(state)));
+        tenants.push(("_other".to_owned(), others));
+    }
     let mut destinations = [0; 4];
     for (sum, count) in destinations.iter_mut().zip(outbox.states) {
         *sum = count;
@@ -323,10 +340,11 @@ async fn depths(app: App) -> Result<Reading, store::Error> {
         pending: outbox.pending,
         parked: outbox.parked,
         dead: outbox.dead,
-        oldest_age_seconds: Duration::from_millis(outbox.oldest_ms).as_secs_f64(),
+        oldest_age_seconds: seconds(outbox.oldest_ms),
         destinations,
     };
-    Ok(Reading { commands, outbox: Some(outbox) })
+    let overdue_seconds = Some(seconds(counted.overdue_ms));
+    Ok(Reading { commands, tenants, overdue_seconds, outbox: Some(outbox) })
 }
 
 async fn stop_signal() -> std::io::Result<()> {

@@ -14,13 +14,14 @@ use crate::model::record::{Body, Terminal};
 use crate::model::{Partition, QueueName, TaskId};
 use crate::store;
 use crate::tasks::events::{self, Attempt};
+use crate::telemetry::metrics::{Failed, Sweep as Round};
 use crate::{gives, script};
 
 gives! {
     /// A lease that ended.
     pub struct Expired {
         id: TaskId, head: Bytes, outcome: String, delay_ms: u64, attempt: u16, claimed_ms: i64,
-        worker: String, record: Bytes, awaited: bool, trace: Option<String>,
+        held_ms: i64, worker: String, record: Bytes, awaited: bool, trace: Option<String>,
     }
 }
 
@@ -29,7 +30,7 @@ script! {
     pub struct Sweep = "sweep", write, once_only {
         once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64, age_ms: u64, lost_ms: u64 }
         each { guard_ms: u64, limit: u64, dooms: u64, chance: f64 }
-    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<(QueueName, Bytes, Option<String>)>, expired: Vec<Expired>, retired: u64, outbox: bool, aged: bool, doomed: Vec<String>, recoveries: Vec<TaskId> }
+    } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<(QueueName, Bytes, Option<String>)>, expired: Vec<Expired>, retired: Vec<u16>, outbox: bool, aged: bool, doomed: Vec<String>, recoveries: Vec<TaskId> }
 }
 
 /// How often a partition is swept, by whichever node.
@@ -50,13 +51,17 @@ pub async fn run(app: App, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
+        let begun = Instant::now();
         let sweeps = app.partitions.all().map(|partition| sweep(&app, partition, &stop));
         let swept = futures_util::future::join_all(sweeps).await;
         let moved = swept.iter().flatten().fold([0; 3], |sum: [u64; 3], of: &[u64; 3]| {
             [sum[0] + of[0], sum[1] + of[1], sum[2] + of[2]]
         });
         events::sweep_moved(moved);
-        if swept.iter().all(Result::is_ok) {
+        let is_complete = swept.iter().all(Result::is_ok);
+        app.metrics.sweep_duration.observe(begun.elapsed().as_secs_f64());
+        app.metrics.sweep_runs.with(if is_complete { Round::Ok } else { Round::Error }).inc();
+        if is_complete {
             let now = jiff::Timestamp::now().as_millisecond();
             app.metrics
                 .sweep_last_success
@@ -102,7 +107,7 @@ async fn sweep(
 
 impl Swept {
     fn moved(&self) -> [u64; 3] {
-        [self.due, self.expired.len() as u64, self.retired]
+        [self.due, self.expired.len() as u64, self.retired.len() as u64]
     }
 }
 
@@ -143,7 +148,7 @@ async fn sweep_once(
         app.recoveries.nudge(*id);
     }
     if swept.ran {
-        events::swept(app, swept.due, swept.expired.len(), swept.retired);
+        events::swept(app, swept.due, swept.expired.len(), &swept.retired);
     }
     Ok(swept)
 }
@@ -152,7 +157,7 @@ fn tell(app: &App, expired: &Expired) {
     if expired.awaited {
         app.announce_done(&expired.id);
     }
-    let Ok(body) = Body::read_head(&expired.head) else { return };
+    let Some(body) = events::head(app, &expired.head) else { return };
     debug_assert_eq!(expired.outcome == "dead", Terminal::read(&expired.record).is_ok());
     let attempt = Attempt {
         id: &expired.id,
@@ -160,7 +165,7 @@ fn tell(app: &App, expired: &Expired) {
         claimed_ms: expired.claimed_ms,
         delay_ms: expired.delay_ms,
         worker: &expired.worker,
-        reason: "lease_expired",
+        reason: Failed::LeaseExpired,
         told: None,
         record: &expired.record,
     };

@@ -4,12 +4,13 @@ local clock = require("lib.clock")
 local key = require("lib.keys")
 
 local count = {}
-local by_queue, by_label = {}, {}
+local by_queue, by_label, label_of = {}, {}, {}
 
 function count.add(queue, label, state, by)
   local of_queue, of_label = queue .. state, label .. state
   by_queue[of_queue] = (by_queue[of_queue] or 0) + by
   by_label[of_label] = (by_label[of_label] or 0) + by
+  label_of[queue] = label
 end
 
 local function write(field, by)
@@ -20,8 +21,9 @@ local function write(field, by)
   return now
 end
 
--- Forgets the name of a queue that holds nothing and is not paused.
-function count.forget_if_idle(queue)
+-- Forgets the name of a queue that holds nothing and is not paused. Tasks from before a change of the
+-- settings may have been counted under another label, most likely that of all others.
+function count.forget_if_idle(queue, label)
   local left =
     redis.call("HMGET", key.counts, queue .. "r", queue .. "d", queue .. "p", queue .. "x")
   if
@@ -30,6 +32,9 @@ function count.forget_if_idle(queue)
   then
     local tenant = string.sub(queue, 1, 12)
     redis.call("HDEL", key.queues .. tenant, string.sub(queue, 13))
+    if redis.call("ZREM", key.of_label .. label, queue) == 0 then
+      redis.call("ZREM", key.of_label .. "0", queue)
+    end
     if redis.call("EXISTS", key.queues .. tenant) == 0 then
       redis.call("HDEL", key.tenants, tenant)
     end
@@ -37,9 +42,10 @@ function count.forget_if_idle(queue)
 end
 
 -- Remembers the name of a queue, as first spelled, and of its tenant.
-function count.register(queue, command, tenant)
+function count.register(queue, command, tenant, label)
   local tag = string.sub(queue, 1, 12)
   if redis.call("HSETNX", key.queues .. tag, string.sub(queue, 13), command) == 1 then
+    redis.call("ZADD", key.of_label .. label, clock.now_ms, queue)
     redis.call("HSETNX", key.tenants, tag, tenant)
   end
 end
@@ -63,7 +69,7 @@ function count.flush(names)
       end
       local tenant, command = string.sub(queue, 1, 12), string.sub(queue, 13)
       if names and now == by then
-        count.register(queue, names[queue][1], names[queue][2])
+        count.register(queue, names[queue][1], names[queue][2], label_of[queue])
       end
       if state == "r" then
         ready[queue] = now
@@ -76,9 +82,9 @@ function count.flush(names)
     end
   end
   for queue in pairs(drained) do
-    count.forget_if_idle(queue)
+    count.forget_if_idle(queue, label_of[queue])
   end
-  by_queue, by_label = {}, {}
+  by_queue, by_label, label_of = {}, {}, {}
   return ready
 end
 

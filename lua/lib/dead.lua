@@ -29,14 +29,15 @@ function dead.remove(id, found)
   return take(id, found.queue, found.label)
 end
 
--- Takes out an id whose body has expired before its entry: 1 if it was there.
+-- Takes out an id whose body has expired before its entry: its label if it was there.
 function dead.drop(id, queue)
   local kept = lease.kept(id)
-  local removed = take(id, queue, kept and kept.label or 0)
-  if removed == 1 then
-    redis.call("HDEL", key.attempted, id)
+  local label = kept and kept.label or 0
+  if take(id, queue, label) == 0 then
+    return nil
   end
-  return removed
+  redis.call("HDEL", key.attempted, id)
+  return tonumber(label)
 end
 
 -- The ids an admin means: those named, or the oldest that died before a time.

@@ -20,6 +20,8 @@ return {
   counts = ":n", -- hash: <queue><state> and <label><state> -> number; states r d p x
   queues = ":q:", -- hash [<tenant>]: command tag -> command, queues with a task or paused
   tenants = ":j", -- hash: tenant tag -> tenant, those with a queue above
+  of_label = ":jl:", -- zset [<label>]: queue -> since when it is in the hash above without a break
+  callers = ":jw:", -- zset [<label>]: worker -> when it last called for a command of it. TTL
   waiting = ":e:", -- zset [<tenant>]: command tag -> when last served, queues with ready tasks
   paused = ":p", -- set: queue
   tombs = ":t", -- hash: id -> <queue>:<priority>, cancelled but still in that ready list

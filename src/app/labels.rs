@@ -2,11 +2,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::MetricsSettings;
-use crate::model::{Command, Partition, Partitions};
+use crate::model::{Command, Partition};
 use crate::script;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::CommandMetrics;
+use crate::telemetry::metrics::{Bounded, CommandMetrics};
 
 use super::App;
 
@@ -26,19 +26,11 @@ script! {
     } -> LabelPage { spellings: Vec<String> }
 }
 
-script! {
-    /// Counts tasks and subscriptions by label.
-    pub struct Depths = "depths", read, repeatable {
-        once {}
-        each { labels: u16 }
-    } -> LabelDepths { numbers: Vec<u64> }
-}
-
 /// Where the registry is: one for the fleet.
-const HOME: Partition = Partition::new(0);
+pub(super) const HOME: Partition = Partition::new(0);
 
 /// What a command beyond the cap is counted under.
-const OTHER: &str = "_other";
+pub(super) const OTHER: &str = "_other";
 
 /// The metric labels of commands: free text from producers, so a fleet-wide registry with a cap
 /// bounds them. Numbers are stored with tasks; 0 is `_other`.
@@ -52,15 +44,29 @@ pub struct Labels {
 #[derive(Default)]
 struct Known {
     by_command: HashMap<String, u16>,
+    /// Every label that is known, by its command in lower case.
+    by_lower: HashMap<String, u16>,
     /// Index 0 is `_other`.
-    by_number: Vec<(String, Arc<CommandMetrics>)>,
+    by_number: Vec<Kept>,
+}
+
+struct Kept {
+    spelling: Command,
+    metrics: Arc<CommandMetrics>,
+}
+
+impl Kept {
+    fn new(spelling: &str, metrics: &Metrics) -> Self {
+        Self { spelling: Command::trusted(spelling), metrics: metrics.command(spelling) }
+    }
 }
 
 impl Known {
     fn nothing(metrics: &Metrics) -> Self {
         Self {
             by_command: HashMap::new(),
-            by_number: vec![(OTHER.to_owned(), metrics.command(OTHER))],
+            by_lower: HashMap::new(),
+            by_number: vec![Kept::new(OTHER, metrics)],
         }
     }
 }
@@ -102,6 +108,18 @@ impl Labels {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = nothing;
     }
 
+    /// The label number of the command of a task that is made. Past the cap it is counted.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn of_task(&self, store: &Store, command: &Command) -> Result<u16, store::Error> {
+        let number = self.number(store, command).await?;
+        if number == 0 && command.as_str() != OTHER {
+            self.metrics.label_overflow.with(Bounded::Command).inc();
+        }
+        Ok(number)
+    }
+
     /// The label number of a command. Asks the store once per command and node.
     ///
     /// # Errors
@@ -114,27 +132,38 @@ impl Labels {
                 return Ok(*number);
             }
         }
-        let refused = self.pinned.as_ref().is_some_and(|pinned| !pinned.contains(&command.lower()));
+        let lower = command.lower();
+        let refused = self.pinned.as_ref().is_some_and(|pinned| !pinned.contains(&lower));
         if refused || command.as_str() == OTHER {
             return Ok(0);
         }
-        let full = self.read().by_number.len() as u64 > self.cap;
-        if full && self.pinned.is_none() && self.read().by_command.len() >= 4 * self.cap as usize {
+        let (known, full) = {
+            let known = self.read();
+            (known.by_lower.get(&lower).copied(), known.by_number.len() as u64 > self.cap)
+        };
+        if let Some(number) = known {
+            self.remember(command, number);
+            return Ok(number);
+        }
+        if full && self.pinned.is_none() {
             // Everything the registry will ever hold is known; the rest need not ask.
             return Ok(0);
         }
         let cap = if self.pinned.is_some() { u64::from(u16::MAX) } else { self.cap };
         let label = Label { command: &command.tag(), spelling: command.as_str(), cap };
         let labelled = store.run(HOME, label).await?;
-        if labelled.label > 0 {
-            self.load(store, labelled.label).await?;
-        }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        // Bounded: spellings of what has no label are remembered only up to a multiple of the cap.
-        if labelled.label > 0 || known.by_command.len() < 4 * self.cap as usize {
-            known.by_command.insert(command.as_str().to_owned(), labelled.label);
-        }
+        // No number left: then all that were given out are worth knowing, so that the rest need not ask.
+        self.load(store, if labelled.label > 0 { labelled.label } else { u16::MAX }).await?;
+        self.remember(command, labelled.label);
         Ok(labelled.label)
+    }
+
+    /// Remembers a spelling; bounded, since there are as many as producers like.
+    fn remember(&self, command: &Command, number: u16) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.by_command.len() < 4 * self.cap as usize {
+            known.by_command.insert(command.as_str().to_owned(), number);
+        }
     }
 
     /// The label number of a command if somebody gave it one, else that of all others.
@@ -142,8 +171,12 @@ impl Labels {
     /// # Errors
     /// When the store does not answer.
     pub async fn known(&self, store: &Store, command: &Command) -> Result<u16, store::Error> {
-        if let Some(number) = self.read().by_command.get(command.as_str()) {
-            return Ok(*number);
+        {
+            let known = self.read();
+            let own = known.by_command.get(command.as_str());
+            if let Some(number) = own.or_else(|| known.by_lower.get(&command.lower())) {
+                return Ok(*number);
+            }
         }
         let label = Label { command: &command.tag(), spelling: "", cap: 0 };
         Ok(store.run(HOME, label).await?.label)
@@ -151,7 +184,19 @@ impl Labels {
 
     /// The handles of a label that is known here already.
     pub fn metrics(&self, number: u16) -> Option<Arc<CommandMetrics>> {
-        self.read().by_number.get(usize::from(number)).map(|(_, metrics)| metrics.clone())
+        self.read().by_number.get(usize::from(number)).map(|known| known.metrics.clone())
+    }
+
+    /// The command as its label spells it, which is as the fleet first saw it; the task's own spelling
+    /// when it has no label, or one that is not known here yet.
+    pub fn spelled(&self, number: u16, own: &Command) -> Command {
+        let known = self.read();
+        let label = known.by_number.get(usize::from(number)).filter(|_| number > 0);
+        // Numbers are given out anew by a Redis that came back empty.
+        let label = label.filter(|known| {
+            known.spelling.as_str() == own.as_str() || known.spelling.lower() == own.lower()
+        });
+        label.map_or_else(|| own.clone(), |known| known.spelling.clone())
     }
 
     /// Learns labels up to `number` that other nodes gave out.
@@ -172,9 +217,9 @@ impl Labels {
             }
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
             if known.by_number.len() == next {
-                for spelling in page.spellings {
-                    let metrics = self.metrics.command(&spelling);
-                    known.by_number.push((spelling, metrics));
+                for (number, spelling) in (from..).zip(page.spellings) {
+                    known.by_lower.insert(Command::trusted(&spelling).lower(), number);
+                    known.by_number.push(Kept::new(&spelling, &self.metrics));
                 }
             }
         }
@@ -184,33 +229,9 @@ impl Labels {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn all(&self, store: &Store) -> Result<Vec<String>, store::Error> {
+    pub async fn all(&self, store: &Store) -> Result<Vec<Command>, store::Error> {
         self.load(store, u16::MAX).await?;
-        Ok(self.read().by_number.iter().map(|(spelling, _)| spelling.clone()).collect())
-    }
-
-    /// How many tasks of each label are ready, delayed, in progress and dead, and how many
-    /// subscriptions it has. One call per partition.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn depths(
-        &self,
-        store: &Store,
-        partitions: &Partitions,
-    ) -> Result<Vec<(String, [u64; 5])>, store::Error> {
-        let spellings = self.all(store).await?;
-        let labels = u16::try_from(spellings.len() - 1).unwrap_or(u16::MAX);
-        let counted = partitions.all().map(|partition| store.run(partition, Depths { labels }));
-        let mut sums: Vec<_> = spellings.into_iter().map(|spelling| (spelling, [0; 5])).collect();
-        for of_partition in futures_util::future::try_join_all(counted).await? {
-            for (at, number) in of_partition.numbers.into_iter().enumerate() {
-                if let Some((_, sum)) = sums.get_mut(at / 5) {
-                    sum[at % 5] += number;
-                }
-            }
-        }
-        Ok(sums)
+        Ok(self.read().by_number.iter().map(|known| known.spelling.clone()).collect())
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {

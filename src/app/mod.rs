@@ -1,6 +1,7 @@
 //! What a handler can reach. Cheap to clone; holds nothing that can be lost.
 
 pub mod artifacts;
+pub(crate) mod depths;
 mod destinations;
 pub mod keys;
 pub(crate) mod labels;
@@ -9,8 +10,10 @@ mod outbox;
 pub(crate) mod rate_limit;
 mod recoveries;
 mod result_waiters;
+mod tenants;
 mod waiters;
 mod wakes;
+pub(crate) mod workers;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use crate::store::Store;
 use crate::telemetry::{LogControl, Metrics};
 
 pub use artifacts::{Deletions, NotStored, Submitter};
+pub use depths::{Counted, Depth};
 pub use destinations::{Destination, KnownDestinations, Sight};
 pub use labels::Labels;
 pub use nudges::{Cause, Nudges};
@@ -36,8 +40,10 @@ pub use outbox::{Outbox, Todo};
 pub use rate_limit::{NotTaken, Scope};
 pub use recoveries::Recoveries;
 pub use result_waiters::{Awaiting, ResultWaiters};
+pub use tenants::TenantCounts;
 pub use waiters::{Turn, Waiter, Waiters, Wanted};
 pub use wakes::Peek;
+pub use workers::Workers;
 
 /// Everything a handler can reach.
 #[derive(Clone)]
@@ -63,6 +69,10 @@ pub struct Parts {
     pub partitions: Partitions,
     /// The metric labels of commands.
     pub labels: Labels,
+    /// What is counted per tenant, if the settings name any.
+    pub tenants: TenantCounts,
+    /// Workers that called this node lately.
+    pub workers: Workers,
     /// Claims that wait for a task.
     pub waiters: Waiters,
     /// Reads that wait for a result.
@@ -112,6 +122,8 @@ impl App {
         let Machinery { store, auth, egress, objects, metrics, log } = machinery;
         Self(Arc::new(Parts {
             labels: Labels::new(&settings.metrics, metrics.clone()),
+            tenants: TenantCounts::new(&settings.metrics.tenants, &metrics),
+            workers: Workers::default(),
             waiters: Waiters::new(metrics.clone()),
             results: ResultWaiters::new(metrics.clone()),
             outbox: Outbox::default(),

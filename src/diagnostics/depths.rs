@@ -1,16 +1,17 @@
 //! What a scrape reads from the store, and the gauges over it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, IntGaugeVec, Opts};
+use prometheus::{Gauge, GaugeVec, IntGaugeVec, Opts};
 
 use crate::telemetry::metrics::{Declared, depth};
 
 /// How many tasks a command has, over all tenants and partitions.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct CommandDepth {
     /// The label of the metric; several queues may share one.
     pub label: String,
@@ -24,6 +25,14 @@ pub struct CommandDepth {
     pub dlq: u64,
     /// Unexpired subscriptions.
     pub subscriptions: u64,
+    /// Whether a queue is paused.
+    pub paused: bool,
+    /// How long the oldest ready task has been ready.
+    pub oldest_ready_seconds: f64,
+    /// Workers that called lately.
+    pub workers: u64,
+    /// Ready tasks of each priority, 0 first, if somebody asked for them.
+    pub by_priority: Option<[u64; 10]>,
 }
 
 /// How much is in the outbox of webhooks, over all partitions.
@@ -46,6 +55,10 @@ pub struct OutboxDepth {
 pub struct Reading {
     /// Of each command.
     pub commands: Vec<CommandDepth>,
+    /// Ready, delayed, in progress and dead tasks of tenants, if somebody asked for them.
+    pub tenants: Vec<(String, [u64; 4])>,
+    /// How late the most overdue delayed task is; `None` when the store could not be asked.
+    pub overdue_seconds: Option<f64>,
     /// `None` when it could not be read.
     pub outbox: Option<OutboxDepth>,
 }
@@ -70,8 +83,11 @@ impl Depths {
 }
 
 fn gauge(declared: &Declared) -> IntGaugeVec {
-    IntGaugeVec::new(Opts::new(declared.name, declared.help), declared.labels)
-        .expect("the catalog declares valid names")
+    IntGaugeVec::new(opts(declared), declared.labels).expect("the catalog declares valid names")
+}
+
+fn opts(declared: &Declared) -> Opts {
+    Opts::new(declared.name, declared.help)
 }
 
 impl Collector for Depths {
@@ -82,6 +98,10 @@ impl Collector for Depths {
     fn collect(&self) -> Vec<MetricFamily> {
         let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
         let mut families = of_commands(&snapshot.commands);
+        families.extend(of_tenants(&snapshot.tenants));
+        if let Some(seconds) = snapshot.overdue_seconds {
+            families.extend(single(&depth::OVERDUE, seconds));
+        }
         if let Some(outbox) = &snapshot.outbox {
             families.extend(of_outbox(outbox));
         }
@@ -89,27 +109,71 @@ impl Collector for Depths {
     }
 }
 
+impl CommandDepth {
+    fn tasks(&self) -> [u64; 4] {
+        [self.ready, self.delayed, self.in_progress, self.dlq]
+    }
+
+    /// Commands beyond the cap share a label, and a series may come only once.
+    fn merge(&mut self, other: &Self) {
+        self.ready += other.ready;
+        self.delayed += other.delayed;
+        self.in_progress += other.in_progress;
+        self.dlq += other.dlq;
+        self.subscriptions += other.subscriptions;
+        self.paused |= other.paused;
+        self.oldest_ready_seconds = self.oldest_ready_seconds.max(other.oldest_ready_seconds);
+        self.workers += other.workers;
+    }
+}
+
+const STATES: [&str; 4] = ["ready", "delayed", "in_progress", "dlq"];
+const PRIORITIES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
 fn of_commands(commands: &[CommandDepth]) -> Vec<MetricFamily> {
-    // Commands beyond the cap share a label, and a series may come only once.
-    let mut by_label: BTreeMap<&str, [u64; 5]> = BTreeMap::new();
-    for CommandDepth { label, ready, delayed, in_progress, dlq, subscriptions } in commands {
-        let sums = by_label.entry(label).or_default();
-        for (sum, more) in sums.iter_mut().zip([ready, delayed, in_progress, dlq, subscriptions]) {
-            *sum += more;
+    let mut by_label: BTreeMap<&str, CommandDepth> = BTreeMap::new();
+    for command in commands {
+        match by_label.entry(&command.label) {
+            Entry::Vacant(place) => drop(place.insert(command.clone())),
+            Entry::Occupied(mut known) => known.get_mut().merge(command),
         }
     }
     let (queues, dead) = (gauge(&depth::QUEUE), gauge(&depth::DLQ));
-    let subscribed = gauge(&depth::SUBSCRIPTIONS);
-    for (label, [ready, delayed, in_progress, dlq, subscriptions]) in by_label {
-        let states =
-            [("ready", ready), ("delayed", delayed), ("in_progress", in_progress), ("dlq", dlq)];
-        for (state, count) in states {
-            queues.with_label_values(&[label, state]).set(shown(count));
+    let (subscribed, workers) = (gauge(&depth::SUBSCRIPTIONS), gauge(&depth::WORKERS));
+    let (paused, by_priority) = (gauge(&depth::PAUSED), gauge(&depth::BY_PRIORITY));
+    let oldest = GaugeVec::new(opts(&depth::OLDEST_READY), depth::OLDEST_READY.labels)
+        .expect("the catalog declares valid names");
+    for (label, of) in &by_label {
+        for (state, count) in STATES.iter().zip(of.tasks()) {
+            queues.with_label_values(&[*label, *state]).set(shown(count));
         }
-        dead.with_label_values(&[label]).set(shown(dlq));
-        subscribed.with_label_values(&[label]).set(shown(subscriptions));
+        dead.with_label_values(&[label]).set(shown(of.dlq));
+        subscribed.with_label_values(&[label]).set(shown(of.subscriptions));
+        workers.with_label_values(&[label]).set(shown(of.workers));
+        paused.with_label_values(&[label]).set(of.paused.into());
+        oldest.with_label_values(&[label]).set(of.oldest_ready_seconds);
+        for (priority, ready) in PRIORITIES.iter().zip(of.by_priority.into_iter().flatten()) {
+            by_priority.with_label_values(&[*label, *priority]).set(shown(ready));
+        }
     }
-    [queues, dead, subscribed].iter().flat_map(Collector::collect).collect()
+    let numbers = [queues, dead, subscribed, workers, paused, by_priority];
+    numbers.iter().flat_map(Collector::collect).chain(oldest.collect()).collect()
+}
+
+fn of_tenants(tenants: &[(String, [u64; 4])]) -> Vec<MetricFamily> {
+    let queues = gauge(&depth::OF_TENANT);
+    for (tenant, tasks) in tenants {
+        for (state, count) in STATES.iter().zip(tasks) {
+            queues.with_label_values(&[tenant.as_str(), *state]).set(shown(*count));
+        }
+    }
+    queues.collect()
+}
+
+fn single(declared: &Declared, value: f64) -> Vec<MetricFamily> {
+    let gauge = Gauge::with_opts(opts(declared)).expect("the catalog declares valid names");
+    gauge.set(value);
+    gauge.collect()
 }
 
 fn of_outbox(outbox: &OutboxDepth) -> Vec<MetricFamily> {
@@ -121,10 +185,8 @@ fn of_outbox(outbox: &OutboxDepth) -> Vec<MetricFamily> {
     for (state, count) in ["active", "open", "paused", "disabled"].iter().zip(outbox.destinations) {
         destinations.with_label_values(&[state]).set(shown(count));
     }
-    let age = Gauge::with_opts(Opts::new(depth::OUTBOX_AGE.name, depth::OUTBOX_AGE.help))
-        .expect("the catalog declares valid names");
-    age.set(outbox.oldest_age_seconds);
-    let families = [deliveries.collect(), destinations.collect(), age.collect()];
+    let age = single(&depth::OUTBOX_AGE, outbox.oldest_age_seconds);
+    let families = [deliveries.collect(), destinations.collect(), age];
     families.into_iter().flatten().collect()
 }
 

@@ -143,6 +143,10 @@ mod tests {
             in_progress: 1,
             dlq: 4,
             subscriptions: 5,
+            paused: true,
+            oldest_ready_seconds: 2.5,
+            workers: 6,
+            by_priority: Some([0, 0, 0, 1, 0, 0, 0, 0, 0, 2]),
         }
     }
 
@@ -157,6 +161,12 @@ mod tests {
             "codeq_queue_depth{command=\"render\",queue=\"dlq\"} 4",
             "codeq_dlq_depth{command=\"render\"} 4",
             "codeq_subscriptions_active{command=\"render\"} 5",
+            "codeq_queue_paused{command=\"render\"} 1",
+            "codeq_queue_oldest_ready_age_seconds{command=\"render\"} 2.5",
+            "codeq_workers_active{command=\"render\"} 6",
+            "codeq_queue_ready_by_priority{command=\"render\",priority=\"9\"} 2",
+            "codeq_tenant_queue_depth{queue=\"dlq\",tenant=\"acme\"} 4",
+            "codeq_delayed_overdue_seconds 0.5",
             "codeq_webhook_outbox_depth{state=\"pending\"} 7",
             "codeq_webhook_outbox_depth{state=\"parked\"} 200000",
             "codeq_webhook_outbox_depth{state=\"dead\"} 2",
@@ -180,14 +190,19 @@ mod tests {
             oldest_age_seconds: 1.5,
             destinations: [9, 1, 2, 3],
         };
-        Reading { commands: vec![render()], outbox: Some(outbox) }
+        Reading {
+            commands: vec![render()],
+            tenants: vec![("acme".into(), [1, 2, 3, 4])],
+            overdue_seconds: Some(0.5),
+            outbox: Some(outbox),
+        }
     }
 
     #[tokio::test]
     async fn queues_that_share_a_label_are_one_series() {
         let other = || CommandDepth { label: "_other".into(), ready: 2, ..Default::default() };
         let scraper = Scraper::new(Metrics::new(), move || async move {
-            Ok::<_, String>(Reading { commands: vec![other(), other()], outbox: None })
+            Ok::<_, String>(Reading { commands: vec![other(), other()], ..Reading::default() })
         });
         let text = text(&scraper).await;
         assert!(text.contains("codeq_queue_depth{command=\"_other\",queue=\"ready\"} 4"), "{text}");

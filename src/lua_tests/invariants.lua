@@ -252,6 +252,17 @@ local function invariants(dlq_ms)
     local waits = redis.call("ZSCORE", key.waiting .. tenant, command)
     check((counts[queue .. "r"] ~= nil) == (waits and true or false), queue, "waits:", waits)
   end
+  local of_label = {}
+  for _, label in ipairs(names(key.of_label)) do
+    for queue in pairs(zset(key.of_label .. label)) do
+      check(queues[queue], queue, "is listed for label", label, "and holds nothing")
+      check(not of_label[queue], queue, "is listed for two labels")
+      of_label[queue] = label
+    end
+  end
+  for queue in pairs(queues) do
+    check(of_label[queue], queue, "is listed for no label")
+  end
   for _, tenant in ipairs(names(key.queues)) do
     for command in pairs(hash(key.queues .. tenant)) do
       check(queues[tenant .. command], tenant .. command, "is registered and holds nothing")

@@ -7,6 +7,7 @@
 //! - `subscriptions`: who is told that a queue has work.
 //! - `model_test`: random sequences against a model in Rust; results and state agree.
 //! - `interleavings`: what two or three clients do, in every order.
+//! - `depths`: what a scrape reads of queues, tenants and workers.
 //! - `folders`: artifacts belong to a record, or somebody is told to delete them.
 //! - `destinations`: the circuit of a destination, its pace, and what administrators decide.
 //! - `webhook_admin`: deliveries looked at, dropped, sent again and recovered.
@@ -17,6 +18,7 @@
 //!
 //! After every step of a model or an interleaving, `invariants.lua` looks at the whole partition.
 
+mod depths;
 mod destinations;
 mod dump;
 mod folders;

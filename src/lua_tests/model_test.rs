@@ -210,7 +210,7 @@ impl World {
                 Answer::Redriven(tasks, back.superseded)
             }
             Call::Purge { queue, ids, limit } => {
-                Answer::Purged(self.purge(*queue, ids, *limit)?.purged)
+                Answer::Purged(self.purge(*queue, ids, *limit)?.purged.len() as u64)
             }
             Call::Pause { queue, paused } => Answer::Paused(self.pause(*queue, *paused)?.ready),
             Call::Advance(by_ms) => {
@@ -221,7 +221,7 @@ impl World {
                 let swept = self.sweep();
                 let ended = swept.expired.iter();
                 let ended = ended.map(|e| (number(&e.id), e.outcome == "dead")).collect();
-                Answer::Swept(swept.due, ended, swept.retired)
+                Answer::Swept(swept.due, ended, swept.retired.len() as u64)
             }
         })
     }

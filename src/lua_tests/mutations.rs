@@ -63,6 +63,7 @@ pub const MUTATIONS: &[Change] = &[
     change("sweep", "      count.add(found.queue, found.label, \"d\", -1)\n", ""),
     change("lib/count", "redis.call(\"ZREM\", key.waiting .. tenant, command)", ""),
     change("lib/count", "redis.call(\"HDEL\", key.tenants, tenant)", ""),
+    change("lib/count", "redis.call(\"ZREM\", key.of_label .. label, queue) == 0", "false"),
     change(
         "lib/dead",
         "  redis.call(\"ZADD\", key.graves, \"NX\", clock.now_ms + dlq_ms, found.queue)\n",

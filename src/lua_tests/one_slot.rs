@@ -6,8 +6,10 @@ use bytes::Bytes;
 
 use super::world::{NAMES, New, World, by, id, start};
 use crate::app::Peek;
-use crate::app::labels::{Depths, Label, ReadLabels};
+use crate::app::depths::{Depths, DepthsByPriority, DepthsOfTenant};
+use crate::app::labels::{Label, ReadLabels};
 use crate::app::rate_limit::Take;
+use crate::app::workers::{WorkerCalled, WorkersLately};
 use crate::model::DeliveryId;
 use crate::model::delivery::Delivery;
 use crate::queues::list::List;
@@ -99,7 +101,14 @@ fn every_look(world: &mut World) {
     assert_eq!(db.one(Peek { queue: queue.as_str(), tenant: "" }).unwrap().ready, 1);
     assert_eq!(db.one(Queues { tenant: tenant.tag(), cursor: "0" }).unwrap().commands.len(), 2);
     assert_eq!(db.one(TenantNames { cursor: "0" }).unwrap().names.len(), 2);
-    assert_eq!(db.one(Depths { labels: 2 }).unwrap().numbers.len(), 15);
+    assert_eq!(db.one(Depths { labels: 2 }).unwrap().numbers.len(), 21);
+    assert_eq!(db.one(DepthsByPriority { label: 1 }).unwrap().ready[0], 1);
+    let of_tenant = DepthsOfTenant { tenant: tenant.tag(), cursor: "0" };
+    assert_eq!(db.one(of_tenant).unwrap().numbers, [2, 0, 0, 1]);
+    let called = WorkerCalled { label: 1, worker: "w", keep_ms: 9_000, most: 9 };
+    assert!(db.one(called).unwrap().counted);
+    let workers = WorkersLately { labels: 2, keep_ms: 9_000 };
+    assert_eq!(db.one(workers).unwrap().numbers, [0, 1, 0]);
     assert_eq!(db.one(Label { command: "a", spelling: "A", cap: 9 }).unwrap().label, 1);
     assert_eq!(db.one(ReadLabels { from: 1, most: 9 }).unwrap().spellings, ["A"]);
     let (one, tag) = ("subscription-0000001", tenant.tag());

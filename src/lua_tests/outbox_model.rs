@@ -204,7 +204,7 @@ impl Both<'_> {
             }
             Step::Redrive { limit } => self.redrive(limit)?,
             Step::Purge { limit } => {
-                let purged = self.world.purge(0, &[], limit).unwrap().purged;
+                let purged = self.world.purge(0, &[], limit).unwrap().purged.len() as u64;
                 let all = self.model.dead.len() as u64;
                 if purged != limit.min(all) {
                     return Err(format!("purged {purged} of {all}"));

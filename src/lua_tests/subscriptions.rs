@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::world::{HERE, NAMES, New, START, World};
-use crate::app::labels::Depths;
+use crate::app::depths::Depths;
 use crate::model::{QueueName, TenantId};
 use crate::store::Error;
 use crate::subscriptions::expire::Expire;
@@ -296,7 +296,7 @@ fn a_tenant_hears_of_its_own_queues_only() {
 fn subscriptions_are_counted_by_label_until_they_end() {
     let mut world = World::new();
     world.subscribed(&[Sub { ttl_ms: 10_000, ..sub(1, "f") }, sub(2, "g")]);
-    let counted = |world: &mut World| world.db.one(Depths { labels: 1 }).unwrap().numbers[9];
+    let counted = |world: &mut World| world.db.one(Depths { labels: 1 }).unwrap().numbers[11];
     assert_eq!(counted(&mut world), 2);
     world.advance(10_000);
     assert_eq!(counted(&mut world), 1);

@@ -21,6 +21,7 @@ fn enqueue_makes_a_ready_task() {
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 priority=4 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :e:acme mail=1000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=1 | acme/mailr=1
     :q:acme mail=Mail
     :r:acme/mail:4 #1
@@ -47,6 +48,7 @@ fn enqueue_makes_a_delayed_task() {
     :b:#1 {created=1000000 due=1030000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :d #1=1030000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1d=1 | acme/maild=1
     :q:acme mail=Mail
     "#);
@@ -68,6 +70,7 @@ fn a_known_idempotency_key_answers_its_task_and_changes_nothing() {
     :e:acme mail=1000000
     :i:k@acme/mail #1digest0000000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=1 | acme/mailr=1
     :q:acme mail=Mail
     :r:acme/mail:0 #1
@@ -82,6 +85,7 @@ fn a_task_with_a_webhook_carries_its_destination() {
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 hooks=15 label=1 queue=acme/mail destination=acme@x 1:acme 2:Mail 3:TRACE 4:https://x.example {"p":0}}
     :e:acme mail=1000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=1 | acme/mailr=1
     :q:acme mail=Mail
     :r:acme/mail:0 #1
@@ -99,6 +103,7 @@ fn a_body_stored_beside_the_call_becomes_the_tasks() {
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :e:acme mail=1000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=1 | acme/mailr=1
     :q:acme mail=Mail
     :r:acme/mail:0 #1
@@ -136,6 +141,7 @@ fn claim_takes_the_oldest_of_the_highest_priority() {
     :e:acme mail=1000000
     :f #2={claimed=1000000 attempt=1 token=L0001 worker=w}
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :l #2=1030000
     :n 1p=1 | 1r=2 | acme/mailp=1 | acme/mailr=2
     :q:acme mail=Mail
@@ -155,6 +161,7 @@ fn heartbeat_moves_the_end_of_the_lease_and_nothing_else() {
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :f #1={claimed=1000000 attempt=1 token=L0001 worker=w}
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :l #1=1040000
     :n 1p=1 | acme/mailp=1
     :q:acme mail=Mail
@@ -177,6 +184,7 @@ fn nack_delays_while_attempts_are_left() {
     :d #1=1010000
     :h:#1 {claimed=1000000 ended=1000000 attempt=1 cause=1 to=2 worker=w reason=smtp}
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1d=1 | acme/maild=1
     :q:acme mail=Mail
     "#);
@@ -196,6 +204,7 @@ fn nack_of_the_last_attempt_buries_with_one_delivery() {
     :h:#1 ttl=600s {claimed=1000000 ended=1000000 attempt=1 cause=1 to=3 worker=w reason=smtp}
     :i:k@acme/mail ttl=600s #1digest0000000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1x=1 | acme/mailx=1
     :o acme@x=1000000
     :o:acme@x #1_1=1000000
@@ -224,6 +233,7 @@ fn abandon_returns_to_the_head_and_takes_the_attempt_back() {
     :e:acme mail=1000000
     :h:#1 {claimed=1000000 ended=1000000 attempt=1 cause=3 to=1 worker=w}
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=2 | acme/mailr=2
     :q:acme mail=Mail
     :r:acme/mail:0 #2 | #1
@@ -241,6 +251,7 @@ fn an_undelivered_claim_goes_back_without_a_trace_in_the_history() {
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :e:acme mail=1000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=1 | acme/mailr=1
     :q:acme mail=Mail
     :r:acme/mail:0 #1
@@ -327,6 +338,7 @@ fn cancel_in_the_middle_leaves_a_tomb_that_claims_step_over() {
     :c:#2 ttl=60s {kind=4 ends=1 completed=1000000 token=none digest=none error=CANCELLED}
     :e:acme mail=1000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=2 | acme/mailr=2
     :q:acme mail=Mail
     :r:acme/mail:0 #3 | #2 | #1
@@ -363,6 +375,7 @@ fn sweep_brings_what_is_due_to_the_tail() {
     :b:#2 {created=1030000 due=1030000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :e:acme mail=1030000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=2 | acme/mailr=2
     :q:acme mail=Mail
     :r:acme/mail:0 #1 | #2
@@ -383,6 +396,7 @@ fn sweep_ends_an_expired_lease_as_a_nack_would() {
     :d #1=1040000
     :h:#1 {claimed=1000000 ended=1030000 attempt=1 cause=2 to=2 worker=w}
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1d=1 | acme/maild=1
     :q:acme mail=Mail
     "#);
@@ -401,6 +415,7 @@ fn sweep_buries_the_last_attempt() {
     :c:#1 ttl=600s {kind=3 ends=1 completed=1030000 claimed=1000000 attempts=1 token=L0001 digest=none worker=w error=LEASE_EXPIRED}
     :h:#1 ttl=600s {claimed=1000000 ended=1030000 attempt=1 cause=2 to=3 worker=w}
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1x=1 | acme/mailx=1
     :o acme@x=1030000
     :o:acme@x #1_1=1030000
@@ -417,7 +432,7 @@ fn sweep_retires_the_dead_and_leaves_nothing() {
     let mut world = World::new();
     world.bury(&New { key: Some("k".into()), ..New::task(1) });
     world.advance(DLQ_MS);
-    assert_eq!(world.sweep().retired, 1);
+    assert_eq!(world.sweep().retired, [1]);
     assert_eq!(world.dump(), NOTHING);
 }
 
@@ -434,6 +449,7 @@ fn redrive_brings_the_dead_back_and_withdraws_the_delivery() {
     :h:#1 {claimed=1000000 ended=1000000 attempt=1 cause=5 to=1} | {claimed=1000000 ended=1000000 attempt=1 cause=1 to=3 worker=w reason=smtp}
     :i:k@acme/mail #1digest0000000000
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :n 1r=1 | acme/mailr=1
     :q:acme mail=Mail
     :r:acme/mail:0 #1
@@ -464,7 +480,7 @@ fn a_second_end_is_the_second() {
 fn purge_leaves_nothing() {
     let mut world = World::new();
     world.bury(&New { key: Some("k".into()), ..New::task(1) });
-    assert_eq!(world.purge(0, &[1], 0).unwrap().purged, 1);
+    assert_eq!(world.purge(0, &[1], 0).unwrap().purged, [1]);
     assert_eq!(world.dump(), NOTHING);
 }
 
@@ -474,6 +490,7 @@ fn pause_registers_the_queue_and_resume_forgets_it() {
     world.pause(0, true).unwrap();
     assert_snapshot!(world.dump(), @r"
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :p acme/mail
     :q:acme mail=Mail
     ");
@@ -494,6 +511,7 @@ fn a_wait_for_an_end_is_told_once_and_a_wait_that_ended_goes_with_the_sweep() {
     :b:#1 {created=1000000 due=1000000 max=5 retention=60 label=1 queue=acme/mail 1:acme 2:Mail 3:TRACE {"p":0}}
     :f #1={claimed=1000000 attempt=1 token=L0001 worker=w}
     :j acme=acme
+    :jl:1 acme/mail=1000000
     :l #1=1030000
     :n 1p=1 | acme/mailp=1
     :q:acme mail=Mail

@@ -387,6 +387,7 @@ impl World {
             queue: &names.queues[queue],
             command: names.commands[queue % 2].as_str(),
             tenant: names.tenants[queue / 2].as_str(),
+            label: u16::try_from(queue % 2 + 1).unwrap(),
             paused,
         })
     }

@@ -233,6 +233,12 @@ pub struct Body {
     pub payload: Bytes,
 }
 
+/// The label number in the beginning of a body, without reading the rest; 0 when there is none.
+pub fn label_of(head: &[u8]) -> u16 {
+    const LABEL: usize = BODY_HEAD + 2;
+    head.get(LABEL..LABEL + 2).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
 impl Body {
     /// Reads a whole record.
     pub fn read(bytes: &Bytes) -> Read<Self> {

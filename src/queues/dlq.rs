@@ -11,6 +11,7 @@ use crate::http::{self, Admin, BodyOrEmpty, CommandPath, Error, params, response
 use crate::model::record::Body;
 use crate::model::{Command, Partition, QueueName, TaskId};
 use crate::tasks::events::{self, Drawn};
+use crate::telemetry::metrics::DlqMoved;
 use crate::telemetry::trace::Step;
 use crate::{gives, script};
 
@@ -49,7 +50,7 @@ script! {
     pub struct Redrive<'a> = "redrive", write, once_only {
         once {}
         each { queue: &'a QueueName, ids: &'a str, limit: u64, before_ms: i64, span: &'a str }
-    } -> Back { tasks: Vec<Redriven>, superseded: u64, length: u64 }
+    } -> Back { tasks: Vec<Redriven>, superseded: u64, expired: Vec<u16>, length: u64 }
 }
 
 script! {
@@ -57,7 +58,7 @@ script! {
     pub struct Purge<'a> = "purge", write, once_only {
         once {}
         each { queue: &'a QueueName, ids: &'a str, limit: u64, before_ms: i64 }
-    } -> Gone { purged: u64 }
+    } -> Gone { purged: Vec<u16> }
 }
 
 /// Most ids of one request.
@@ -85,19 +86,10 @@ pub async fn requeue(
             let before_ms = pick.before_ms;
             let redrive =
                 Redrive { queue: &queue, ids: &ids, limit, before_ms, span: step.offered() };
-            let back = app.store.run(pick.partition, redrive).await?;
-            if back.length == 1 {
-                app.announce_ready(pick.partition, &queue, || cause(&step, &back.tasks));
-            }
-            let one = back.tasks.first().and_then(|task| Body::read_head(&task.head).ok());
-            if let Some(one) = one {
-                events::superseded(&app, &one, back.superseded);
-            }
-            for task in &back.tasks {
-                if let Ok(body) = Body::read_head(&task.head) {
-                    events::redriven(&step, &task.id, &body, task.trace.as_deref());
-                }
-            }
+            let (unheard, again, partition) = (app.clone(), step.clone(), pick.partition);
+            let on_orphan = move |back: Back| tell(&unheard, &again, partition, queue, &back);
+            let back = app.store.run_with_orphan(partition, redrive, on_orphan).await?;
+            tell(&app, &step, partition, queue, &back);
             requeued += back.tasks.len() as u64;
             pick.took(limit, back.tasks.len() as u64);
         }
@@ -123,13 +115,39 @@ pub async fn purge(
         pick.left = pick.left.saturating_sub(purged); // one limit for all partitions
         while let Some((ids, limit)) = pick.next() {
             let purge = Purge { queue: &queue, ids: &ids, limit, before_ms: pick.before_ms };
-            let gone = app.store.run(pick.partition, purge).await?;
-            purged += gone.purged;
-            pick.took(limit, gone.purged);
+            let unheard = app.clone();
+            let on_orphan = move |gone: Gone| left(&unheard, &gone.purged);
+            let gone = app.store.run_with_orphan(pick.partition, purge, on_orphan).await?;
+            left(&app, &gone.purged);
+            let taken = gone.purged.len() as u64;
+            purged += taken;
+            pick.took(limit, taken);
         }
     }
     audit(&admin, &command, "admin.dlq_purged", purged);
     Ok(Json(Purged { purged }))
+}
+
+/// Tells of tasks that came back, also when the administrator did not wait for the answer.
+fn tell(app: &App, step: &Drawn, partition: Partition, queue: QueueName, back: &Back) {
+    if back.length == 1 {
+        app.announce_ready(partition, &queue, || cause(step, &back.tasks));
+    }
+    let one = back.tasks.first().and_then(|task| events::head(app, &task.head));
+    if let Some(one) = one {
+        events::superseded(app, &one, back.superseded);
+    }
+    for task in &back.tasks {
+        if let Some(body) = events::head(app, &task.head) {
+            events::redriven(app, step, &task.id, &body, task.trace.as_deref());
+        }
+    }
+    events::left_dlq(app, &back.expired, DlqMoved::Expired);
+}
+
+/// Counts tasks that went for good, by their labels.
+fn left(app: &App, purged: &[u16]) {
+    events::left_dlq(app, purged, DlqMoved::Purge);
 }
 
 /// The first of the tasks that came back, as it is now.

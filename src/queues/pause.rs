@@ -22,7 +22,7 @@ script! {
     /// Pauses or resumes a queue on one partition.
     pub struct Pause<'a> = "pause", write, repeatable {
         once {}
-        each { queue: &'a QueueName, command: &'a str, tenant: &'a str, paused: bool }
+        each { queue: &'a QueueName, command: &'a str, tenant: &'a str, label: u16, paused: bool }
     } -> Paused { ready: u64, changed: bool }
 }
 
@@ -58,10 +58,12 @@ async fn set(
     paused: bool,
 ) -> http::Result<Json<Response>> {
     let queue = QueueName::of(tenant, command);
+    // Somebody spelled it, and its gauge should say so: a label of its own.
+    let label = app.labels.number(&app.store, command).await?;
     let mut changed = false;
     for partition in app.partitions_of(&queue, command) {
-        let ask =
-            Pause { queue: &queue, command: command.as_str(), tenant: tenant.as_str(), paused };
+        let (command, tenant) = (command.as_str(), tenant.as_str());
+        let ask = Pause { queue: &queue, command, tenant, label, paused };
         let done = app.store.run(partition, ask).await?;
         changed |= done.changed;
         if done.ready > 0 && !paused {

@@ -38,6 +38,7 @@ const MODULES: &[(&str, &str)] = modules![
     "place",
     "ready",
     "retry",
+    "since",
     "subscription",
     "task",
     "tomb",

@@ -55,9 +55,10 @@ pub async fn abandon(
     let id = path.id(Missing::Held)?;
     let token = http::lease_token(token, ask.lease_token);
     let step = events::Drawn::of(Step::Abandon);
+    let (unheard, again, by) = (app.clone(), step.clone(), worker.subject.clone());
     let abandoned = app
         .store
-        .run(
+        .run_with_orphan(
             id.partition(),
             Abandon {
                 id: &id,
@@ -67,11 +68,17 @@ pub async fn abandon(
                 undelivered: false,
                 span: step.offered(),
             },
+            move |abandoned: Abandoned| tell(&unheard, &again, &id, &abandoned, &by),
         )
         .await
         .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
-    events::abandoned(&step, &id, &abandoned, &worker.subject);
-    let latest = step.after(abandoned.trace.as_deref());
-    app.returned(&id, &abandoned.head, abandoned.length, latest);
+    tell(&app, &step, &id, &abandoned, &worker.subject);
     Ok(http::replayable(abandoned.replayed, &Response { status: "requeued" }))
+}
+
+/// Tells of it, also when the worker did not wait for the answer.
+fn tell(app: &App, step: &events::Drawn, id: &TaskId, abandoned: &Abandoned, worker: &str) {
+    events::abandoned(app, step, id, abandoned, worker);
+    let latest = step.after(abandoned.trace.as_deref());
+    app.returned(id, &abandoned.head, abandoned.length, latest);
 }

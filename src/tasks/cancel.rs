@@ -54,10 +54,21 @@ pub async fn cancel_as_admin(
 async fn call_off(app: &App, id: TaskId, tenant: &TenantId) -> http::Result<Json<Task>> {
     let step = events::Drawn::of(Step::Cancel);
     let cancel = Cancel { hold_ms: app.hold_ms(), id: &id, tenant, span: step.offered() };
-    let cancelled = app.store.run(id.partition(), cancel).await?;
-    events::cancelled(app, &step, &id, &cancelled);
-    if cancelled.awaited {
-        app.announce_done(&id);
-    }
+    let (unheard, again) = (app.clone(), step.clone());
+    let cancelled = app
+        .store
+        .run_with_orphan(id.partition(), cancel, move |cancelled: Cancelled| {
+            tell(&unheard, &again, &id, &cancelled);
+        })
+        .await?;
+    tell(app, &step, &id, &cancelled);
     Ok(Json(find(app, &id, tenant).await?.task()))
+}
+
+/// Tells of it, also when the caller did not wait for the answer.
+fn tell(app: &App, step: &events::Drawn, id: &TaskId, cancelled: &Cancelled) {
+    events::cancelled(app, step, id, cancelled);
+    if cancelled.awaited {
+        app.announce_done(id);
+    }
 }

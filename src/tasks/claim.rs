@@ -150,6 +150,14 @@ pub(super) fn lease_ms(app: &App, asked: Option<i64>) -> u64 {
     seconds.unsigned_abs() * 1000
 }
 
+/// Counts what a claim took before anything else can happen to it.
+pub(super) fn count(app: &App, claimed: &Claimed, lease_ms: u64) {
+    let lease_ms = i64::try_from(lease_ms).unwrap_or(0);
+    for granted in &claimed.tasks {
+        events::taken(app, granted, granted.until_ms - lease_ms);
+    }
+}
+
 /// A claim that was checked.
 struct Search<'a> {
     worker: &'a str,
@@ -163,7 +171,7 @@ struct Search<'a> {
 /// Where to look.
 enum Place {
     /// In these queues, partition by partition in the order the worker gave.
-    Queues { names: Vec<QueueName>, by_partition: Vec<(Partition, String)> },
+    Queues { commands: Vec<Command>, names: Vec<QueueName>, by_partition: Vec<(Partition, String)> },
     /// In whatever queue of the tenant has work.
     Any,
 }
@@ -191,6 +199,12 @@ impl<'a> Search<'a> {
     async fn run(&self, app: &App) -> http::Result<(Vec<Task>, Handover)> {
         let mut handover = Handover::new(app, self.worker, self.tenant);
         let until = Instant::now() + self.wait;
+        match &self.place {
+            Place::Queues { commands, .. } => {
+                app.worker_called(self.tenant, self.worker, commands);
+            }
+            Place::Any => app.worker_called_for_any(self.tenant, self.worker),
+        }
         // A busy queue is served without a place in line, and Redis that is away is waited for.
         match self.look(app, &mut handover).await {
             Err(Error::StoreUnavailable) if !self.wait.is_zero() => {}
@@ -320,11 +334,10 @@ impl<'a> Search<'a> {
             lease_ms: self.lease_ms,
             span: step.offered(),
         };
-        let give_back = handover.for_orphans();
-        let claimed = app
-            .store
-            .run_with_orphan(partition, claim, move |orphan: Claimed| give_back.all(orphan))
-            .await?;
+        let (give_back, lease_ms) = (handover.for_orphans(), self.lease_ms);
+        let on_orphan = move |orphan: Claimed| give_back.all(orphan, lease_ms);
+        let claimed = app.store.run_with_orphan(partition, claim, on_orphan).await?;
+        count(app, &claimed, lease_ms);
         for granted in &claimed.tasks {
             handover.add(granted.id, &granted.token);
         }
@@ -336,7 +349,11 @@ impl<'a> Search<'a> {
                 state::whole_body(app, &granted.id, granted.body.clone(), granted.size).await?;
             last = Some(body.queue);
             let task = self.leased(&granted, &body, &step);
-            events::claimed(app, &step, &body, &task, &granted);
+            let body = events::spelled(app, body);
+            if let Place::Any = self.place {
+                app.worker_called(self.tenant, self.worker, [&body.command]);
+            }
+            events::claimed(&step, &body, &task, &granted);
             tasks.push(task);
         }
         if let Some(queue) = last.filter(|_| left > 0) {
@@ -408,7 +425,7 @@ impl Place {
                 }
             }
         }
-        Ok(Self::Queues { names, by_partition })
+        Ok(Self::Queues { commands, names, by_partition })
     }
 
     fn wanted(&self, tenant: &TenantId) -> Wanted {

@@ -1,5 +1,7 @@
 //! `POST /tasks`, `POST /tasks/batch`: a producer hands in work.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
@@ -337,7 +339,7 @@ async fn enqueue(
         return Err(Error::StoreUnavailable);
     }
     let tenant = &producer.tenant;
-    let label = app.labels.number(&app.store, &draft.command).await?;
+    let label = app.labels.of_task(&app.store, &draft.command).await?;
     let queue = QueueName::of(tenant, &draft.command);
     let idempotency =
         draft.idempotency_key.as_deref().map(|key| record::idempotency_digest(&queue, key));
@@ -370,9 +372,20 @@ async fn enqueue(
         Some(_) => record::content_digest(&[new.payload]),
         None => String::new(),
     };
+    let made = Arc::new(events::Made {
+        id,
+        label,
+        command: draft.command.clone(),
+        tenant: tenant.clone(),
+        producer: producer.subject.clone(),
+        priority: draft.priority,
+        has_webhook: draft.webhook.is_some(),
+        trace_parent: trace_parent.clone(),
+    });
+    let (unheard, of) = (app.clone(), made.clone());
     let enqueued = app
         .store
-        .run(
+        .run_with_orphan(
             partition,
             Enqueue {
                 max_attempts: app.settings.tasks.max_attempts_default,
@@ -386,9 +399,11 @@ async fn enqueue(
                 stored,
                 body,
             },
+            move |enqueued: Enqueued| tell_unheard(&unheard, queue, &of, &enqueued),
         )
         .await?;
     if enqueued.replayed {
+        events::count_replay(app, label);
         let task = state::find(app, &enqueued.id, tenant).await?.task();
         events::replayed(&span, &task);
         return Ok(Created { task, replayed: true, mismatch: enqueued.mismatch });
@@ -401,8 +416,21 @@ async fn enqueue(
         });
     }
     let task = new_task(id, &new, &enqueued);
-    events::created(app, &span, label, &task, producer);
+    events::created(app, Some(&span), &made, enqueued.max);
     Ok(Created { task, replayed: false, mismatch: false })
+}
+
+/// Tells of a task whose producer did not wait for the answer.
+fn tell_unheard(app: &App, queue: QueueName, made: &events::Made, enqueued: &Enqueued) {
+    if enqueued.replayed {
+        return events::count_replay(app, made.label);
+    }
+    if enqueued.length == 1 {
+        let trace_parent = made.trace_parent.clone();
+        let cause = || Cause { trace_parent, ..Cause::default() };
+        app.announce_ready(made.id.partition(), &queue, cause);
+    }
+    events::created(app, None, made, enqueued.max);
 }
 
 /// Which part of a spread queue a task goes to: the same one for the same idempotency key.

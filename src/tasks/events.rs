@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use crate::app::App;
-use crate::http::{Producer, Worker, scope};
-use crate::model::record::{Body, End, Terminal};
-use crate::model::{Task, TaskId};
+use crate::http::{Worker, scope};
+use crate::model::record::{self, Body, End, Terminal};
+use crate::model::{Command, Priority, Task, TaskId, TenantId};
 use crate::telemetry::log::Every;
-use crate::telemetry::metrics::{Delivery, Sampled, Status as Ended, Swept};
+use crate::telemetry::metrics::{
+    Delivery, DlqMoved, Failed, Returned, Said, Sampled, Status as Ended, Swept,
+};
 use crate::telemetry::trace::{self, SpanId, Step, StepSpan, draw_span_id};
 
 use super::abandon::Abandoned;
@@ -20,6 +22,7 @@ use super::submit::Submitted;
 
 /// A step whose span got its id before the script ran: the script stores the context that the span
 /// will have, so nothing is written twice.
+#[derive(Clone)]
 pub struct Drawn {
     step: Step,
     id: Option<SpanId>,
@@ -53,9 +56,21 @@ impl Drawn {
     }
 }
 
-/// The beginning of a body, as scripts give it. One that cannot be read was logged elsewhere.
-fn head(bytes: &[u8]) -> Option<Body> {
-    Body::read_head(bytes).ok()
+/// The beginning of a body, as scripts give it, with the command as its label spells it. One that
+/// cannot be read was logged elsewhere.
+pub fn head(app: &App, bytes: &[u8]) -> Option<Body> {
+    Body::read_head(bytes).ok().map(|body| spelled(app, body))
+}
+
+/// The same body for spans and lines: they name a command as metrics do.
+pub fn spelled(app: &App, mut body: Body) -> Body {
+    body.command = app.labels.spelled(body.label, &body.command);
+    body
+}
+
+/// Seconds of a time by the store's clock.
+fn seconds(ms: i64) -> f64 {
+    f64::from(u32::try_from(ms.max(0)).unwrap_or(u32::MAX)) / 1000.0
 }
 
 /// Writes the line of a step: fields that every line about a task has, then its own.
@@ -76,28 +91,41 @@ macro_rules! line {
     };
 }
 
-/// A producer's task was accepted.
-pub(super) fn created(app: &App, span: &StepSpan, label: u16, task: &Task, producer: &Producer) {
-    if trace::is_on() {
-        span.set("codeq.task_id", task.id.to_string())
-            .set("codeq.command", task.command.clone())
-            .set("codeq.tenant_id", task.tenant_id.clone())
-            .set("codeq.priority", i64::from(task.priority))
-            .set("codeq.has_webhook", task.webhook.is_some())
+/// A task that a producer hands in.
+pub(super) struct Made {
+    pub id: TaskId,
+    pub label: u16,
+    pub command: Command,
+    pub tenant: TenantId,
+    pub producer: String,
+    pub priority: Priority,
+    pub has_webhook: bool,
+    pub trace_parent: Option<String>,
+}
+
+/// A producer's task was accepted. Without a span when the producer did not wait for it.
+pub(super) fn created(app: &App, span: Option<&StepSpan>, made: &Made, max_attempts: u16) {
+    let command = app.labels.spelled(made.label, &made.command);
+    if let Some(span) = span.filter(|_| trace::is_on()) {
+        span.set("codeq.task_id", made.id.to_string())
+            .set("codeq.command", command.as_str().to_owned())
+            .set("codeq.tenant_id", made.tenant.as_str().to_owned())
+            .set("codeq.priority", i64::from(made.priority.number()))
+            .set("codeq.has_webhook", made.has_webhook)
             .set("codeq.idempotent_replay", false);
     }
-    app.with_label(label, |metrics| metrics.created.inc());
+    app.with_label(made.label, |metrics| metrics.created.inc());
     tracing::info!(
         target: "codeq::task",
         category = "task",
         event = "task.created",
-        task_id = %task.id,
-        command = task.command.as_str(),
-        tenant_id = task.tenant_id.as_str(),
-        producer_id = producer.subject.as_str(),
-        priority = task.priority,
-        max_attempts = task.max_attempts,
-        traceparent = task.trace_parent.as_deref(),
+        task_id = %made.id,
+        command = command.as_str(),
+        tenant_id = made.tenant.as_str(),
+        producer_id = made.producer.as_str(),
+        priority = made.priority.number(),
+        max_attempts,
+        traceparent = made.trace_parent.as_deref(),
         "task created"
     );
 }
@@ -116,8 +144,25 @@ pub(super) fn replayed(span: &StepSpan, task: &Task) {
     );
 }
 
+/// So many creates were answered with a task that was there.
+pub(super) fn count_replay(app: &App, label: u16) {
+    app.with_label(label, |metrics| metrics.replays.inc());
+}
+
+/// A claim took a task, for whomever: the worker may be gone by now.
+pub(super) fn taken(app: &App, granted: &Granted, claimed_ms: i64) {
+    let waited = seconds(claimed_ms - granted.visible_ms);
+    let created = || Body::read_head(&granted.body).ok()?.trace_parent;
+    let context = granted.trace.clone().or_else(|| trace::is_on().then(created).flatten());
+    let trace = Sampled::of(context.as_deref());
+    app.with_label(record::label_of(&granted.body), move |metrics| {
+        metrics.claimed.inc();
+        metrics.queue_wait.observe(waited, trace);
+    });
+}
+
 /// A worker got a task.
-pub(super) fn claimed(app: &App, step: &Drawn, body: &Body, task: &Task, granted: &Granted) {
+pub(super) fn claimed(step: &Drawn, body: &Body, task: &Task, granted: &Granted) {
     let queue_wait_ms = (task.updated_at.ms() - granted.visible_ms).max(0);
     let worker = task.worker_id.as_deref().unwrap_or_default();
     let span = step.span(body, granted.trace.as_deref());
@@ -126,7 +171,6 @@ pub(super) fn claimed(app: &App, step: &Drawn, body: &Body, task: &Task, granted
         .set("codeq.priority", i64::from(body.priority.number()))
         .set("codeq.queue_wait_ms", queue_wait_ms);
     drop(span);
-    app.with_label(body.label, |metrics| metrics.claimed.inc());
     line!(info, "task", "task.claimed", granted.id, body, task.trace_parent.as_deref(), {
         worker_id = worker,
         attempt = granted.attempt,
@@ -148,8 +192,9 @@ pub(super) fn claim_rejected(worker: &Worker<scope::Claim>, reason: &'static str
 }
 
 /// A worker keeps its task.
-pub(super) fn kept(step: &Drawn, id: &TaskId, kept: &Kept, worker: &str) {
-    let Some(body) = head(&kept.head) else { return };
+pub(super) fn kept(app: &App, step: &Drawn, id: &TaskId, kept: &Kept, worker: &str) {
+    let Some(body) = head(app, &kept.head) else { return };
+    app.worker_called(&body.tenant, worker, [&body.command]);
     let before = kept.trace.as_deref().or(body.trace_parent.as_deref());
     by_worker(&step.span(&body, before), id, &body, worker);
     line!(debug, "worker", "heartbeat", id, body, step.after(before), {
@@ -159,32 +204,35 @@ pub(super) fn kept(step: &Drawn, id: &TaskId, kept: &Kept, worker: &str) {
 }
 
 /// A worker gave a task back unused.
-pub(super) fn abandoned(step: &Drawn, id: &TaskId, abandoned: &Abandoned, worker: &str) {
-    let Some(body) = head(&abandoned.head).filter(|_| !abandoned.replayed) else { return };
+pub(super) fn abandoned(app: &App, step: &Drawn, id: &TaskId, abandoned: &Abandoned, worker: &str) {
+    let Some(body) = head(app, &abandoned.head).filter(|_| !abandoned.replayed) else { return };
     let before = abandoned.trace.as_deref().or(body.trace_parent.as_deref());
     by_worker(&step.span(&body, before), id, &body, worker);
-    returned(id, &body, abandoned.attempt, worker, "abandon", step.after(before).as_deref());
+    let after = step.after(before);
+    returned(app, id, &body, abandoned.attempt, worker, Returned::Abandon, after.as_deref());
 }
 
 /// A claim's answer could not be handed over.
-pub(super) fn undelivered(id: &TaskId, abandoned: &Abandoned, worker: &str) {
-    let Some(body) = head(&abandoned.head).filter(|_| !abandoned.replayed) else { return };
+pub(super) fn undelivered(app: &App, id: &TaskId, abandoned: &Abandoned, worker: &str) {
+    let Some(body) = head(app, &abandoned.head).filter(|_| !abandoned.replayed) else { return };
     let after = abandoned.trace.as_deref().or(body.trace_parent.as_deref());
-    returned(id, &body, abandoned.attempt, worker, "undelivered", after);
+    returned(app, id, &body, abandoned.attempt, worker, Returned::Undelivered, after);
 }
 
 fn returned(
+    app: &App,
     id: &TaskId,
     body: &Body,
     attempt: u16,
     worker: &str,
-    reason: &'static str,
+    reason: Returned,
     after: Option<&str>,
 ) {
+    app.with_label(body.label, move |metrics| metrics.returned.with(reason).inc());
     line!(info, "queue", "task.returned", id, body, after, {
         worker_id = worker,
         attempt,
-        reason,
+        reason = reason.text(),
     }, "task returned");
 }
 
@@ -197,19 +245,20 @@ pub(super) fn nacked(
     worker: &str,
     told: &str,
 ) {
-    let Some(body) = head(&nacked.head).filter(|_| !nacked.replayed) else { return };
+    let Some(body) = head(app, &nacked.head).filter(|_| !nacked.replayed) else { return };
     let before = nacked.trace.as_deref().or(body.trace_parent.as_deref());
     let span = step.span(&body, before);
     by_worker(&span, id, &body, worker);
     span.set("codeq.delay_seconds", i64::try_from(nacked.delay_ms / 1000).unwrap_or(i64::MAX))
         .set("codeq.reason", "nack");
+    worked(app, &body, Said::Nack, nacked.held_ms, before);
     let attempt = Attempt {
         id,
         attempt: nacked.attempt,
         claimed_ms: nacked.claimed_ms,
         delay_ms: nacked.delay_ms,
         worker,
-        reason: "nack",
+        reason: Failed::Nack,
         told: Some(told).filter(|text| !text.is_empty()),
         record: &nacked.record,
     };
@@ -229,7 +278,7 @@ pub struct Attempt<'a> {
     /// Who held the task.
     pub worker: &'a str,
     /// A class, as in metrics.
-    pub reason: &'static str,
+    pub reason: Failed,
     /// What the worker said of it: for the log alone.
     pub told: Option<&'a str>,
     /// The terminal record if it was the last, else empty.
@@ -249,15 +298,17 @@ pub fn lease_expired(app: &App, body: &Body, attempt: &Attempt<'_>, before: Opti
 }
 
 fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&str>) {
+    let reason = attempt.reason;
     if attempt.record.is_empty() {
+        app.with_label(body.label, move |metrics| metrics.retries.with(reason).inc());
         line!(info, "queue", "task.requeued", attempt.id, body, after, {
             worker_id = attempt.worker,
             attempt = attempt.attempt,
             max_attempts = body.max_attempts,
-            reason = attempt.reason,
+            reason = attempt.reason.text(),
             delay_ms = attempt.delay_ms,
             will_retry = true,
-            error.r#type = attempt.reason,
+            error.r#type = attempt.reason.text(),
             error.message = attempt.told,
         }, "task requeued");
         return;
@@ -265,15 +316,16 @@ fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&
     let Ok(terminal) = Terminal::read(attempt.record) else { return };
     ended(app, attempt.id, body, terminal.end);
     count_end(app, body, &terminal, after);
+    app.with_label(body.label, move |metrics| metrics.dead_lettered.with(reason).inc());
     line!(warn, "queue", "task.dead_lettered", attempt.id, body, after, {
         worker_id = attempt.worker,
         attempt = attempt.attempt,
         max_attempts = body.max_attempts,
-        reason = attempt.reason,
+        reason = attempt.reason.text(),
         will_retry = false,
         duration_ms = terminal.completed.ms() - attempt.claimed_ms,
         total_duration_ms = terminal.completed.ms() - body.created.ms(),
-        error.r#type = attempt.reason,
+        error.r#type = attempt.reason.text(),
         error.message = attempt.told,
     }, "task dead-lettered");
 }
@@ -288,7 +340,7 @@ pub(super) fn submitted(
     worker: &str,
     artifacts: usize,
 ) {
-    let Some(body) = head(&submitted.head) else { return };
+    let Some(body) = head(app, &submitted.head) else { return };
     let before = submitted.trace.as_deref().or(body.trace_parent.as_deref());
     let span = step.span(&body, before);
     by_worker(&span, id, &body, worker);
@@ -299,6 +351,9 @@ pub(super) fn submitted(
     ended(app, id, &body, terminal.end);
     let after = terminal.trace_parent.as_deref().or(before);
     count_end(app, &body, terminal, after);
+    if let Some(claimed) = terminal.claimed {
+        worked(app, &body, Said::Ack, terminal.completed.ms() - claimed.ms(), after);
+    }
     let total_duration_ms = terminal.completed.ms() - body.created.ms();
     let duration_ms = terminal.claimed.map(|at| terminal.completed.ms() - at.ms());
     if terminal.end == End::Completed {
@@ -315,7 +370,8 @@ pub(super) fn submitted(
 
 /// A task was called off.
 pub(super) fn cancelled(app: &App, step: &Drawn, id: &TaskId, cancelled: &Cancelled) {
-    let Some(body) = head(&cancelled.head) else { return };
+    let Some(body) = head(app, &cancelled.head) else { return };
+    app.with_label(body.label, |metrics| metrics.cancelled.inc());
     ended(app, id, &body, End::Cancelled);
     let before = cancelled.trace.as_deref().or(body.trace_parent.as_deref());
     about(&step.span(&body, before), id, &body);
@@ -327,7 +383,8 @@ pub(super) fn cancelled(app: &App, step: &Drawn, id: &TaskId, cancelled: &Cancel
 }
 
 /// A dead task came back.
-pub fn redriven(step: &Drawn, id: &TaskId, body: &Body, before: Option<&str>) {
+pub fn redriven(app: &App, step: &Drawn, id: &TaskId, body: &Body, before: Option<&str>) {
+    left_dlq(app, &[body.label], DlqMoved::Requeue);
     let before = before.or(body.trace_parent.as_deref());
     about(&step.span(body, before), id, body);
     line!(info, "queue", "task.redriven", id, body, step.after(before), {}, "task redriven");
@@ -355,13 +412,21 @@ pub fn sweep_moved(moved: [u64; 3]) {
     }
 }
 
-/// Time moved tasks of a partition.
-pub fn swept(app: &App, due: u64, leases: usize, retired: u64) {
-    for (kind, moved) in
-        [(Swept::Delayed, due), (Swept::Lease, leases as u64), (Swept::Retention, retired)]
-    {
+/// Tasks left the DLQ: the label of each.
+pub fn left_dlq(app: &App, labels: &[u16], how: DlqMoved) {
+    for label in labels {
+        app.with_label(*label, move |metrics| metrics.dlq_moved.with(how).inc());
+    }
+}
+
+/// Time moved tasks of a partition: so many became ready, so many leases ended, and those with these
+/// labels went for good.
+pub fn swept(app: &App, due: u64, leases: usize, retired: &[u16]) {
+    let (leases, gone) = (leases as u64, retired.len() as u64);
+    for (kind, moved) in [(Swept::Delayed, due), (Swept::Lease, leases), (Swept::Retention, gone)] {
         app.metrics.sweep_moved.with(kind).inc_by(moved);
     }
+    left_dlq(app, retired, DlqMoved::Expired);
 }
 
 /// A task ended: if somebody is to be told, the script has put the delivery into the outbox, and this
@@ -378,12 +443,25 @@ fn count_end(app: &App, body: &Body, terminal: &Terminal, context: Option<&str>)
         End::Completed => Ended::Completed,
         _ => Ended::Failed,
     };
-    let ms =
-        u32::try_from((terminal.completed.ms() - body.created.ms()).max(0)).unwrap_or(u32::MAX);
+    let life = seconds(terminal.completed.ms() - body.created.ms());
+    let attempts = f64::from(terminal.attempts);
     app.with_label(body.label, move |metrics| {
         metrics.completed.with(status).inc();
-        metrics.processing_latency.with(status).observe(f64::from(ms) / 1000.0, trace);
+        metrics.processing_latency.with(status).observe(life, trace);
+        metrics.attempts.observe(attempts);
     });
+    if let Some(tenant) = app.tenants.of(&body.tenant) {
+        tenant.completed.with(status).inc();
+    }
+}
+
+/// A worker is done with an attempt, and says so.
+fn worked(app: &App, body: &Body, said: Said, held_ms: i64, context: Option<&str>) {
+    let (held, trace) = (seconds(held_ms), Sampled::of(context));
+    app.with_label(body.label, move |metrics| metrics.execution.with(said).observe(held, trace));
+    if let Some(tenant) = app.tenants.of(&body.tenant) {
+        tenant.execution_seconds.inc_by(held);
+    }
 }
 
 fn about(span: &StepSpan, id: &TaskId, body: &Body) {

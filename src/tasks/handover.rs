@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::model::{TaskId, TenantId};
 
 use super::abandon::Abandon;
-use super::claim::Claimed;
+use super::claim::{self, Claimed};
 use super::events;
 
 /// Tasks on their way to a worker. Dropped before the answer is taken up by the connection, it gives
@@ -69,7 +69,8 @@ impl Drop for Handover {
 
 impl Giver {
     /// Gives back what a claim took after its caller had gone.
-    pub fn all(self: &Arc<Self>, claimed: Claimed) {
+    pub fn all(self: &Arc<Self>, claimed: Claimed, lease_ms: u64) {
+        claim::count(&self.app, &claimed, lease_ms);
         self.give_back(
             claimed.tasks.into_iter().map(|granted| (granted.id, granted.token)).collect(),
         );
@@ -98,7 +99,7 @@ impl Giver {
         };
         match self.app.store.run(id.partition(), abandon).await {
             Ok(abandoned) => {
-                events::undelivered(id, &abandoned, &self.worker);
+                events::undelivered(&self.app, id, &abandoned, &self.worker);
                 let latest = abandoned.trace.clone();
                 self.app.returned(id, &abandoned.head, abandoned.length, latest);
             }

@@ -74,6 +74,6 @@ pub async fn heartbeat(
         )
         .await
         .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
-    events::kept(&step, &id, &kept, &worker.subject);
+    events::kept(&app, &step, &id, &kept, &worker.subject);
     Ok(Json(Response { ok: true, lease_until: Time::from_ms(kept.until_ms) }))
 }

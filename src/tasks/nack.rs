@@ -50,7 +50,7 @@ script! {
         }
     } -> Nacked {
         replayed: bool, outcome: String, delay_ms: u64, head: Bytes, attempt: u16, claimed_ms: i64,
-        record: Bytes, awaited: bool, trace: Option<String>,
+        held_ms: i64, record: Bytes, awaited: bool, trace: Option<String>,
     }
 }
 
@@ -76,9 +76,12 @@ pub async fn nack(
     let token = http::lease_token(token, ask.lease_token);
     let step = events::Drawn::of(Step::Nack);
     let rules = app.rules();
+    let told = cut(ask.reason.as_deref().unwrap_or_default());
+    let (unheard, again, by) = (app.clone(), step.clone(), worker.subject.clone());
+    let why = told.to_owned();
     let nacked = app
         .store
-        .run(
+        .run_with_orphan(
             id.partition(),
             Nack {
                 policy: rules.policy,
@@ -97,20 +100,25 @@ pub async fn nack(
                     .unsigned_abs()
                     * 1000,
                 jitter: rand::random(),
-                reason: cut(ask.reason.as_deref().unwrap_or_default()),
+                reason: told,
                 span: step.offered(),
             },
+            move |nacked: Nacked| tell(&unheard, &again, &id, &nacked, &by, &why),
         )
         .await
         .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
-    let told = cut(ask.reason.as_deref().unwrap_or_default());
-    events::nacked(&app, &step, &id, &nacked, &worker.subject, told);
-    if nacked.awaited {
-        app.announce_done(&id);
-    }
+    tell(&app, &step, &id, &nacked, &worker.subject, told);
     let answer = match nacked.dead() {
         true => Response { status: "dlq", delay_seconds: 0 },
         false => Response { status: "requeued", delay_seconds: nacked.delay_ms.div_ceil(1000) },
     };
     Ok(http::replayable(nacked.replayed, &answer))
+}
+
+/// Tells of it, also when the worker did not wait for the answer.
+fn tell(app: &App, step: &events::Drawn, id: &TaskId, nacked: &Nacked, worker: &str, told: &str) {
+    events::nacked(app, step, id, nacked, worker, told);
+    if nacked.awaited {
+        app.announce_done(id);
+    }
 }

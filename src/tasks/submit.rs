@@ -13,7 +13,7 @@ use crate::http::{
     self, Error, ItemError, LeaseTokenHeader, Missing, Object, RequestBody, TaskPath, Worker,
     params, responses, scope,
 };
-use crate::model::record::{self, End, ResultText, Terminal};
+use crate::model::record::{self, End, ResultText, Terminal, Unreadable};
 use crate::model::{LeaseToken, Refusal, ResultRecord, TaskId, TenantId};
 use crate::telemetry::trace::Step;
 use crate::{script, store};
@@ -252,9 +252,11 @@ async fn store(
     let artifacts = verdict.artifacts.store(app, *id, by).await?;
     let (result, apart) = place_result(app, id, verdict.result).await?;
     let parts = Terminal::pack_parts(result.as_ref(), artifacts.record.as_deref());
+    let count = artifacts.count;
+    let (unheard, again, of, by) = (app.clone(), step.clone(), *id, worker.subject.clone());
     let submitted = app
         .store
-        .run(
+        .run_with_orphan(
             id.partition(),
             Submit {
                 hold_ms: app.hold_ms(),
@@ -270,9 +272,13 @@ async fn store(
                 folder: &artifacts.folder(),
                 span: step.offered(),
             },
+            move |submitted: Submitted| {
+                if let Err(error) = tell(&unheard, &again, &of, &submitted, &by, count) {
+                    state::unreadable(error);
+                }
+            },
         )
         .await;
-    let count = artifacts.count;
     let submitted = match submitted {
         Ok(submitted) => {
             if submitted.replayed {
@@ -288,14 +294,28 @@ async fn store(
             return Err(refused(error));
         }
     };
-    let terminal = Terminal::read(&submitted.record).map_err(state::unreadable)?;
+    let terminal =
+        tell(app, &step, id, &submitted, &worker.subject, count).map_err(state::unreadable)?;
+    Ok((state::result_record(app, *id, &terminal).await?, submitted.replayed))
+}
+
+/// Tells of it, also when the worker did not wait for the answer.
+fn tell(
+    app: &App,
+    step: &events::Drawn,
+    id: &TaskId,
+    submitted: &Submitted,
+    worker: &str,
+    artifacts: usize,
+) -> Result<Terminal, Unreadable> {
+    let terminal = Terminal::read(&submitted.record)?;
     if !submitted.replayed {
-        events::submitted(app, &step, id, &submitted, &terminal, &worker.subject, count);
+        events::submitted(app, step, id, submitted, &terminal, worker, artifacts);
     }
     if submitted.awaited {
         app.announce_done(id);
     }
-    Ok((state::result_record(app, *id, &terminal).await?, submitted.replayed))
+    Ok(terminal)
 }
 
 fn refused(error: store::Error) -> Error {

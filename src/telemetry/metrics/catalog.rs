@@ -1,6 +1,6 @@
 //! Every family a node exports. The doc comment is the help text.
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Counter, Histogram, IntCounter};
 
 use super::exemplar::TracedHistogram;
 use super::family::{By, Declared, Family, HeldGauge, Home, Open, SetGauge};
@@ -44,6 +44,16 @@ macro_rules! families {
 /// From creation to the end of a task, in seconds.
 const LIFE: &[f64] =
     &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+/// From the moment at which a task may be claimed to its claim, in seconds.
+const QUEUED: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    1800.0,
+];
+/// From a claim to the worker's verdict, in seconds.
+const WORK: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+/// One round over all partitions, in seconds.
+const SWEEP: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 /// One call of the store, in seconds.
 const STORE: &[f64] =
     &[0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
@@ -73,6 +83,28 @@ families! {
     task_completed: Open<Status, IntCounter> = "codeq_task_completed_total" ["command", "status"];
     /// Time from a task's creation to its end.
     task_processing_latency: Open<Status, TracedHistogram> = "codeq_task_processing_latency_seconds" ["command", "status"] LIFE;
+    /// Time from the moment at which a task may be claimed to its claim, by the clock of the store.
+    task_queue_wait: Open<(), TracedHistogram> = "codeq_task_queue_wait_seconds" ["command"] QUEUED;
+    /// Time from a claim until its worker submitted a result (ack) or gave the task back (nack).
+    task_execution: Open<Said, TracedHistogram> = "codeq_task_execution_seconds" ["command", "outcome"] WORK;
+    /// Attempts that a task took until it ended; a cancelled one is not counted.
+    task_attempts: Open<(), Histogram> = "codeq_task_attempts" ["command"] TRIES;
+    /// Attempts that failed and are followed by another.
+    task_retries: Open<Failed, IntCounter> = "codeq_task_retries_total" ["command", "reason"];
+    /// Deliveries that went back without an attempt; undelivered: the worker was gone before its answer.
+    task_returned: Open<Returned, IntCounter> = "codeq_task_returned_total" ["command", "reason"];
+    /// Tasks that failed for the last time and went to the DLQ; they are FAILED in completed as well.
+    task_dead_lettered: Open<Failed, IntCounter> = "codeq_task_dead_lettered_total" ["command", "reason"];
+    /// Tasks that left the DLQ.
+    dlq_moved: Open<DlqMoved, IntCounter> = "codeq_dlq_moved_total" ["command", "kind"];
+    /// Creates that a known idempotency key answered with the task that is there.
+    task_replays: Open<(), IntCounter> = "codeq_task_idempotent_replays_total" ["command"];
+    /// Tasks called off before anybody worked on them.
+    task_cancelled: Open<(), IntCounter> = "codeq_task_cancelled_total" ["command"];
+    /// Tasks of a tenant that ended, by how they ended. Only with metrics.tenants.
+    tenant_completed: Open<Status, IntCounter> = "codeq_tenant_task_completed_total" ["tenant", "status"];
+    /// Seconds that workers had tasks of a tenant until they said what became of them. Only with metrics.tenants.
+    tenant_execution: Open<(), Counter> = "codeq_tenant_execution_seconds_total" ["tenant"];
     /// Leases that ran out, once each, whoever noticed.
     lease_expired: Open<(), IntCounter> = "codeq_lease_expired_total" ["command"];
     /// Webhook deliveries that ended, one count per delivery and not per attempt.
@@ -117,6 +149,10 @@ families! {
     auth_failures: By<Refused, IntCounter> = "codeq_auth_failures_total" ["kind", "reason"];
     /// Look-ups in a cache of this node.
     cache_requests: By<Cache, IntCounter> = "codeq_cache_requests_total" ["kind", "result"];
+    /// Rounds of this node's sweeper over all partitions.
+    sweep_runs: By<Sweep, IntCounter> = "codeq_sweep_runs_total" ["outcome"];
+    /// Time of one round of this node's sweeper.
+    sweep_duration: Histogram = "codeq_sweep_duration_seconds" [] SWEEP;
     /// Tasks the sweeper moved or removed.
     sweep_moved: By<Swept, IntCounter> = "codeq_sweep_moved_total" ["kind"];
     /// When this node's last complete sweep ended, in Unix seconds; 0 before the first.
@@ -131,6 +167,8 @@ families! {
 
     /// Batches of spans handed to the collector.
     otel_exports: By<Export, IntCounter> = "codeq_otel_export_total" ["outcome"];
+    /// Tasks created under the label of all others, because the labels of the fleet are all taken or pinned.
+    label_overflow: By<Bounded, IntCounter> = "codeq_metrics_label_overflow_total" ["label"];
     /// Log lines written.
     log_lines: By<LogLevel, IntCounter> = "codeq_log_lines_total" ["level"];
     /// Log lines dropped because nobody read them fast enough.
@@ -143,60 +181,4 @@ families! {
     scrape_collector_success: SetGauge = "codeq_scrape_collector_success" [];
     /// How long the last reading of the queues took.
     scrape_collector_duration: SetGauge = "codeq_scrape_collector_duration_seconds" [];
-}
-
-/// What the scrape reads from the store; absent while the store is away.
-pub mod depth {
-    use super::Declared;
-
-    /// Tasks per queue and state.
-    pub const QUEUE: Declared = Declared {
-        name: "codeq_queue_depth",
-        kind: "gauge",
-        help: "Tasks per command: ready, delayed, in_progress or dlq. The same on every node.",
-        labels: &["command", "queue"],
-        buckets: &[],
-    };
-    /// Dead letters.
-    pub const DLQ: Declared = Declared {
-        name: "codeq_dlq_depth",
-        kind: "gauge",
-        help: "Dead letters per command. The same on every node.",
-        labels: &["command"],
-        buckets: &[],
-    };
-    /// Unexpired subscriptions.
-    pub const SUBSCRIPTIONS: Declared = Declared {
-        name: "codeq_subscriptions_active",
-        kind: "gauge",
-        help: "Unexpired subscriptions per command. The same on every node.",
-        labels: &["command"],
-        buckets: &[],
-    };
-    /// Webhook deliveries in the outbox.
-    pub const OUTBOX: Declared = Declared {
-        name: "codeq_webhook_outbox_depth",
-        kind: "gauge",
-        help: "Webhook deliveries: pending, parked (pending for a destination that is left alone) or dead. The same on every node.",
-        labels: &["state"],
-        buckets: &[],
-    };
-    /// Destinations.
-    pub const DESTINATIONS: Declared = Declared {
-        name: "codeq_webhook_destinations",
-        kind: "gauge",
-        help: "Destinations of webhooks: active, open, paused or disabled. The same on every node.",
-        labels: &["state"],
-        buckets: &[],
-    };
-    /// Our own lateness.
-    pub const OUTBOX_AGE: Declared = Declared {
-        name: "codeq_webhook_outbox_oldest_age_seconds",
-        kind: "gauge",
-        help: "How long the delivery that waits longest has been due, without parked ones; 0 when none is. The same on every node.",
-        labels: &[],
-        buckets: &[],
-    };
-    /// Every family of the collector.
-    pub const ALL: &[Declared] = &[QUEUE, DLQ, SUBSCRIPTIONS, OUTBOX, DESTINATIONS, OUTBOX_AGE];
 }

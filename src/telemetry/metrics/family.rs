@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use super::exemplar::{Book, TracedBuilder, TracedHistogram};
@@ -75,6 +75,7 @@ impl<B: MetricVecBuilder> VecOf for MetricVec<B> {
 
 series! {
     IntCounter, IntCounterVec, "counter", Declared::opts, std::convert::identity;
+    Counter, CounterVec, "counter", Declared::opts, std::convert::identity;
     Histogram, HistogramVec, "histogram", histogram_opts, std::convert::identity;
     SetGauge, GaugeVec, "gauge", Declared::opts, SetGauge;
     HeldGauge, IntGaugeVec, "gauge", Declared::opts, HeldGauge;

@@ -38,6 +38,15 @@ macro_rules! labels {
             )+
         }
 
+        impl $name {
+            /// The value of the first label.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => [$($text),+][0],)+
+                }
+            }
+        }
+
         impl Label for $name {
             const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
@@ -153,6 +162,42 @@ labels! {
         UnknownKid => "unknown_kid",
         Tenant => "tenant",
         Scope => "scope",
+    }
+
+    /// What a worker said at the end of its work: a verdict, or that it gives the task back.
+    Said {
+        Ack => "ack",
+        Nack => "nack",
+    }
+
+    /// How an attempt failed.
+    Failed {
+        Nack => "nack",
+        LeaseExpired => "lease_expired",
+    }
+
+    /// Why a task that was claimed went back unused.
+    Returned {
+        Abandon => "abandon",
+        Undelivered => "undelivered",
+    }
+
+    /// How a task left the DLQ.
+    DlqMoved {
+        Requeue => "requeue",
+        Purge => "purge",
+        Expired => "expired",
+    }
+
+    /// A label whose values are bounded.
+    Bounded {
+        Command => "command",
+    }
+
+    /// How a sweep of all partitions ended.
+    Sweep {
+        Ok => "ok",
+        Error => "error",
     }
 
     /// What the sweeper moved.

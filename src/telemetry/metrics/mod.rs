@@ -5,6 +5,7 @@
 //! [`Metrics::route`].
 
 mod catalog;
+pub mod depth;
 mod exemplar;
 mod family;
 mod labels;
@@ -14,9 +15,9 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use prometheus::{Encoder, Histogram, IntCounter, Registry, TextEncoder};
+use prometheus::{Counter, Encoder, Histogram, IntCounter, Registry, TextEncoder};
 
-pub use catalog::{Families, depth};
+pub use catalog::Families;
 pub use exemplar::{Exemplar, Sampled, TracedHistogram};
 pub use family::{By, Declared, Family, Held, HeldGauge, Home, Open, Series, SetGauge};
 pub use labels::*;
@@ -84,6 +85,14 @@ impl Metrics {
         self.0.commands.get(label, || CommandMetrics::resolve(self, label))
     }
 
+    /// The handles of one tenant: one that the settings name, or `_other`. Looks them up: keep them.
+    pub fn tenant(&self, label: &str) -> TenantMetrics {
+        TenantMetrics {
+            completed: self.tenant_completed.of(&[label]),
+            execution_seconds: self.tenant_execution.with(label),
+        }
+    }
+
     /// The handles of one kind of store operation: a script's name, or `wait`.
     pub fn operation(&self, name: &str) -> Arc<OperationMetrics> {
         self.0.operations.get(name, || OperationMetrics::resolve(self, name))
@@ -144,6 +153,15 @@ pub struct CommandMetrics {
     pub claimed: IntCounter,
     pub completed: By<Status, IntCounter>,
     pub processing_latency: By<Status, TracedHistogram>,
+    pub queue_wait: TracedHistogram,
+    pub execution: By<Said, TracedHistogram>,
+    pub attempts: Histogram,
+    pub retries: By<Failed, IntCounter>,
+    pub returned: By<Returned, IntCounter>,
+    pub dead_lettered: By<Failed, IntCounter>,
+    pub dlq_moved: By<DlqMoved, IntCounter>,
+    pub replays: IntCounter,
+    pub cancelled: IntCounter,
     pub lease_expired: IntCounter,
     pub webhook_deliveries: By<Delivery, IntCounter>,
     pub webhook_end_to_end: TracedHistogram,
@@ -156,11 +174,27 @@ impl CommandMetrics {
             claimed: metrics.task_claimed.with(label),
             completed: metrics.task_completed.of(&[label]),
             processing_latency: metrics.task_processing_latency.of(&[label]),
+            queue_wait: metrics.task_queue_wait.with(label),
+            execution: metrics.task_execution.of(&[label]),
+            attempts: metrics.task_attempts.with(label),
+            retries: metrics.task_retries.of(&[label]),
+            returned: metrics.task_returned.of(&[label]),
+            dead_lettered: metrics.task_dead_lettered.of(&[label]),
+            dlq_moved: metrics.dlq_moved.of(&[label]),
+            replays: metrics.task_replays.with(label),
+            cancelled: metrics.task_cancelled.with(label),
             lease_expired: metrics.lease_expired.with(label),
             webhook_deliveries: metrics.webhook_deliveries.of(&[label]),
             webhook_end_to_end: metrics.webhook_end_to_end.with(label),
         }
     }
+}
+
+/// What is counted per tenant that the settings name; see the families `tenant_…`.
+#[allow(missing_docs)]
+pub struct TenantMetrics {
+    pub completed: By<Status, IntCounter>,
+    pub execution_seconds: Counter,
 }
 
 /// What is counted per script; see the families `store_…`.

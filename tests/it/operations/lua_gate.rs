@@ -58,6 +58,7 @@ const BOUNDED: &[(&str, &str, &str)] = &[
     ("LRANGE", "", "a page: `whole` below refuses all of it"),
     ("LTRIM", "", "the history of one task, at most 32 long"),
     ("LINDEX", "", "looks at an end of the list"),
+    ("SMISMEMBER", "unpack(queues)", "as many as a page of queues"),
     ("HSCAN", "\"COUNT\"", "a page of the queues of one tenant, for admins"),
 ];
 

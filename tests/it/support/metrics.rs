@@ -20,6 +20,29 @@ impl Scrape {
         self.0.get(series).copied().unwrap_or_default()
     }
 
+    /// Whether a series is there.
+    pub fn has(&self, series: &str) -> bool {
+        self.0.contains_key(series)
+    }
+
+    /// Every series as it stands in the text.
+    pub fn series(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Upper bounds and counts of a histogram, named `x_bucket{labels but le}`, smallest first.
+    pub fn buckets(&self, series: &str) -> Vec<(String, f64)> {
+        let prefix = format!("{},le=\"", series.trim_end_matches('}'));
+        let bound = |(name, count): (&String, &f64)| {
+            let le = name.strip_prefix(&prefix)?.strip_suffix("\"}")?;
+            Some((le.to_owned(), *count))
+        };
+        let mut buckets: Vec<_> = self.0.iter().filter_map(bound).collect();
+        let number = |le: &str| le.replace("+Inf", "inf").parse::<f64>().unwrap();
+        buckets.sort_by(|(a, _), (b, _)| number(a).total_cmp(&number(b)));
+        buckets
+    }
+
     /// The sum of a family's series whose labels contain `part`.
     pub fn sum(&self, family: &str, part: &str) -> f64 {
         let of_family = |name: &str| {

@@ -1,1 +1,0 @@
-//! What is counted of the life of tasks, and the gauges over the queues.
