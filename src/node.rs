@@ -1,5 +1,8 @@
 //! The composition root: settings become a node that listens, sweeps and stops in order.
 
+mod delay;
+mod loops;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +23,10 @@ use crate::http::{self, ServerLimits};
 use crate::model::Partitions;
 use crate::objects::Objects;
 use crate::store::{self, Store};
+use crate::telemetry::metrics::LoopKind;
 use crate::telemetry::{self, Metrics, Telemetry};
 use crate::{diagnostics, routes, subscriptions, sweeper, webhooks};
+use loops::Loops;
 
 /// Runs a node until SIGTERM or SIGINT, and stops it in order. A second signal ends it at once.
 ///
@@ -77,6 +82,8 @@ async fn run_within(
     let mut serving =
         tokio::spawn(http::serve(listener, router, ServerLimits::default(), close.clone()));
     let mut background = node.start();
+    let alive = Arc::new(());
+    delay::probe(app.metrics.clone(), Arc::downgrade(&alive))?;
 
     let failed = tokio::select! {
         signal = stop_signal() => {
@@ -146,7 +153,9 @@ impl Node {
         let app = App::new(Arc::new(settings), machinery, partitions, draining.clone());
         let readiness = Readiness::new(draining, &metrics);
         let (asked, counted, objects) = (app.clone(), app.clone(), app.objects.clone());
-        let scraper = Scraper::new(metrics.clone(), move || depths(counted.clone()));
+        let pooled = app.store.clone();
+        let scraper = Scraper::new(metrics.clone(), move || depths(counted.clone()))
+            .with_look(move || pooled.show_pool());
         let in_outbox = scraper.clone();
         let health =
             Health::new(readiness.clone(), metrics, telemetry.exporting.clone(), move || {
@@ -171,48 +180,50 @@ impl Node {
     /// Starts what runs beside requests. The returned task ends only when the node must not go on.
     fn start(&self) -> tokio::task::JoinHandle<anyhow::Error> {
         let Self { app, probes, loops, stop } = self;
-        let pinged = app.clone();
-        let watch = probes.readiness.watch(move || {
+        let (pinged, readiness, halt) = (app.clone(), probes.readiness.clone(), stop.clone());
+        let health = self.loops_of(LoopKind::Health).with("health", move || {
             let app = pinged.clone();
-            async move {
-                if app.is_open() { app.store.ping().await } else { Err(store::Error::Unavailable) }
-            }
+            let ping = move || {
+                let app = app.clone();
+                async move {
+                    if app.is_open() {
+                        app.store.ping().await
+                    } else {
+                        Err(store::Error::Unavailable)
+                    }
+                }
+            };
+            readiness.watch(ping).run(halt.clone())
         });
-        loops.spawn(watch.run(app.draining.clone()));
-        loops.spawn(app.auth.clone().run(stop.clone()));
-        let (opened, tracker, token) = (app.clone(), loops.clone(), stop.clone());
+        loops.spawn(health.keep());
+        let keys = self.loops_of(LoopKind::Jwks);
+        loops.spawn(
+            keys.with("jwks", runs(app, stop, |app, stop| app.auth.clone().run(stop))).keep(),
+        );
+        let sweeper = self
+            .loops_of(LoopKind::Sweeper)
+            .with("sweeper", runs(app, stop, sweeper::run))
+            .with("subscriptions", runs(app, stop, subscriptions::expire::run));
+        let outbox = self
+            .loops_of(LoopKind::Outbox)
+            .with("outbox", runs(app, stop, webhooks::outbox::run))
+            .with("nudges", runs(app, stop, subscriptions::notify::run))
+            .with("recoveries", runs(app, stop, webhooks::recovery::run));
+        let wake = self.loops_of(LoopKind::Wake).with("wake", runs(app, stop, App::run_wakes));
+        let (opened, tracker) = (app.clone(), loops.clone());
         tokio::spawn(async move {
             if let Err(refused) = open_store(&opened).await {
                 return refused;
             }
-            let (swept, woken) = (opened.clone(), opened.clone());
-            let stopped = token.clone();
-            tracker.spawn(supervise("sweeper", token.clone(), move || {
-                sweeper::run(swept.clone(), stopped.clone())
-            }));
-            let (nudging, expiring) = (opened.clone(), opened.clone());
-            let stopped = token.clone();
-            tracker.spawn(supervise("nudges", token.clone(), move || {
-                subscriptions::notify::run(nudging.clone(), stopped.clone())
-            }));
-            let stopped = token.clone();
-            tracker.spawn(supervise("subscriptions", token.clone(), move || {
-                subscriptions::expire::run(expiring.clone(), stopped.clone())
-            }));
-            let (delivering, stopped) = (opened.clone(), token.clone());
-            tracker.spawn(supervise("outbox", token.clone(), move || {
-                webhooks::outbox::run(delivering.clone(), stopped.clone())
-            }));
-            let stopped = token.clone();
-            tracker.spawn(supervise("wake", token.clone(), move || {
-                woken.clone().run_wakes(stopped.clone())
-            }));
-            let (recovered, stopped) = (opened.clone(), token.clone());
-            tracker.spawn(supervise("recoveries", token, move || {
-                webhooks::recovery::run(recovered.clone(), stopped.clone())
-            }));
+            for loops in [sweeper, outbox, wake] {
+                tracker.spawn(loops.keep());
+            }
             watch_store(&opened).await
         })
+    }
+
+    fn loops_of(&self, kind: LoopKind) -> Loops {
+        Loops::of(kind, &self.app.metrics, &self.stop)
     }
 
     async fn open_profiles(&self) -> anyhow::Result<()> {
@@ -269,31 +280,19 @@ async fn watch_store(app: &App) -> anyhow::Error {
     }
 }
 
-/// Runs a loop; one that panics is started again.
-async fn supervise<F, R>(kind: &'static str, stop: CancellationToken, run: F)
+/// How a loop of this node is started, as often as need be.
+fn runs<F, R>(app: &App, stop: &CancellationToken, run: F) -> impl Fn() -> R + use<F, R>
 where
-    F: Fn() -> R,
-    R: Future<Output = ()> + Send + 'static,
+    F: Fn(App, CancellationToken) -> R,
 {
-    while tokio::spawn(run()).await.is_err() && !stop.is_cancelled() {
-        // What it said went through the panic hook.
-        tracing::warn!(
-            target: "codeq::node", category = "system", event = "loop.restarted", kind,
-            "a background loop panicked and was started again"
-        );
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let (app, stop) = (app.clone(), stop.clone());
+    move || run(app.clone(), stop.clone())
 }
 
 async fn redis_facts(store: Store) -> Result<RedisFacts, String> {
     let latency = store.ping().await.map_err(|error| error.to_string())?;
-    let status = store.pool().status();
-    let idle = status.available;
-    let mut facts = RedisFacts {
-        latency,
-        connections: Some([status.size.saturating_sub(idle), idle, status.max_size]),
-        ..RedisFacts::default()
-    };
+    let connections = Some(store.borrowed());
+    let mut facts = RedisFacts { latency, connections, ..RedisFacts::default() };
     if let Ok(mut connection) = store.pool().get().await {
         let info = redis::cmd("INFO").query_async(&mut connection).await;
         facts.info = info.unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::model::record::{Body, Terminal};
 use crate::model::{Partition, QueueName, TaskId};
 use crate::store;
 use crate::tasks::events::{self, Attempt};
-use crate::telemetry::metrics::{Failed, Sweep as Round};
+use crate::telemetry::metrics::{Failed, LoopKind, Sweep as Round};
 use crate::{gives, script};
 
 gives! {
@@ -69,16 +69,9 @@ pub async fn run(app: App, stop: CancellationToken) {
             continue;
         }
         // A store that is away says so itself, and one with too much to do is swept at the next turn.
-        let late = |error: &store::Error| {
-            matches!(error, store::Error::Unavailable | store::Error::Full { .. })
-        };
-        let failed = swept.iter().filter_map(|swept| swept.as_ref().err()).filter(|e| !late(e));
-        let failed = failed.count();
-        if failed > 0 {
-            tracing::warn!(
-                target: "codeq::sweeper", category = "system", event = "sweep.failed", failed,
-                "partitions could not be swept"
-            );
+        let mut failed = swept.iter().filter_map(|swept| swept.as_ref().err());
+        if let Some(error) = failed.find(|error| !error.is_passing()) {
+            app.metrics.loop_failed(LoopKind::Sweeper, &error.to_string());
         }
     }
 }

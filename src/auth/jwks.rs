@@ -12,7 +12,8 @@ use super::clock::Clock;
 use super::denied::Reason;
 use super::keys::KeySet;
 use crate::config;
-use crate::telemetry::metrics::Role;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Export, Fetched, LoopKind, Role};
 
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -33,6 +34,7 @@ pub(super) struct KeyEndpoint {
     client: Client,
     timeout: Duration,
     clock: Clock,
+    metrics: Metrics,
     /// `None` until the first fetch succeeded.
     keys: RwLock<Option<Arc<KeySet>>>,
     fetches: Mutex<Fetches>,
@@ -78,7 +80,12 @@ impl From<reqwest::Error> for FetchError {
 
 impl KeyEndpoint {
     /// Opens no connection yet.
-    pub fn new(settings: &config::Jwks, role: Role, clock: Clock) -> anyhow::Result<Arc<Self>> {
+    pub fn new(
+        settings: &config::Jwks,
+        role: Role,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> anyhow::Result<Arc<Self>> {
         let mut client = Client::builder()
             // Where keys come from is the operator's word alone: neither an answer nor an
             // environment variable may send us elsewhere.
@@ -98,6 +105,7 @@ impl KeyEndpoint {
             client: client.build()?,
             timeout: settings.http_timeout,
             clock,
+            metrics,
             keys: RwLock::default(),
             fetches: Mutex::default(),
         }))
@@ -198,6 +206,8 @@ impl KeyEndpoint {
     fn settle(&self, answer: Result<KeySet, FetchError>) {
         let kind = self.role;
         let was_failing = std::mem::replace(&mut self.fetches().failing, answer.is_err());
+        let outcome = if answer.is_ok() { Export::Success } else { Export::Failure };
+        self.metrics.jwks_fetches.with(Fetched(kind, outcome)).inc();
         match answer {
             Ok(fetched) => {
                 let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
@@ -205,6 +215,8 @@ impl KeyEndpoint {
                 *keys = Some(Arc::new(fetched.replacing(&old)));
                 drop(keys);
                 self.fetches().last_success = Some(self.clock.steady());
+                let now = Duration::from_millis(self.clock.unix_ms());
+                self.metrics.jwks_last_success.set(kind, Some(now.as_secs_f64()));
                 if was_failing {
                     tracing::info!(
                         target: "codeq::auth", category = "system", event = "jwks.restored",
@@ -214,6 +226,7 @@ impl KeyEndpoint {
             }
             Err(error) if !was_failing => {
                 let stale = self.current().is_ok();
+                self.metrics.loop_errors.with(LoopKind::Jwks).inc();
                 tracing::warn!(
                     target: "codeq::auth", category = "system", event = "jwks.failed",
                     role = ?kind, stale, error.message = %error,

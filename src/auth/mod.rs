@@ -77,8 +77,9 @@ impl Auth {
     }
 
     fn with_clock(settings: &config::Auth, metrics: Metrics, clock: Clock) -> anyhow::Result<Self> {
-        let producers = Validator::new(settings.producer.as_ref(), Role::Producer, &clock)?;
-        let workers = Validator::new(settings.worker.as_ref(), Role::Worker, &clock)?;
+        let producers =
+            Validator::new(settings.producer.as_ref(), Role::Producer, &clock, &metrics)?;
+        let workers = Validator::new(settings.worker.as_ref(), Role::Worker, &clock, &metrics)?;
         let (producers, workers) = (Arc::new(producers), Arc::new(workers));
         let producer = Way {
             role: Role::Producer,
@@ -137,6 +138,8 @@ impl Auth {
     pub async fn run(self, stop: CancellationToken) {
         let key_sets = self.0.validators.iter().flat_map(|validator| validator.key_sets());
         join_all(key_sets.map(|key_set| key_set.keep_fresh(&stop))).await;
+        // Without a key set there is nothing to do until then.
+        stop.cancelled().await;
     }
 
     /// How long ago the stalest key set was fetched; `None` when there is no key set at all or

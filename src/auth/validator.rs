@@ -10,6 +10,7 @@ use super::remembered::{Digest, Proof, Remembered};
 use super::static_tokens::StaticTokens;
 use super::{Principal, jwks};
 use crate::config::Provider;
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Role;
 
 /// One place that knows tokens.
@@ -27,10 +28,15 @@ pub(super) struct Validator(Vec<Source>);
 type Accepted = (Arc<Principal>, Option<Proof>);
 
 impl Validator {
-    pub fn new(provider: Option<&Provider>, role: Role, clock: &Clock) -> anyhow::Result<Self> {
+    pub fn new(
+        provider: Option<&Provider>,
+        role: Role,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
         let mut sources = Vec::new();
         if let Some(provider) = provider {
-            add(provider, role, clock, &mut sources)?;
+            add(provider, role, clock, metrics, &mut sources)?;
         }
         Ok(Self(sources))
     }
@@ -76,12 +82,13 @@ fn add(
     provider: &Provider,
     role: Role,
     clock: &Clock,
+    metrics: &Metrics,
     sources: &mut Vec<Source>,
 ) -> anyhow::Result<()> {
     match provider {
         Provider::Static(tokens) => sources.push(Source::Static(StaticTokens::new(tokens))),
         Provider::Jwks(settings) => sources.push(Source::Signed {
-            keys: jwks::KeyEndpoint::new(settings, role, clock.clone())?,
+            keys: jwks::KeyEndpoint::new(settings, role, clock.clone(), metrics.clone())?,
             rules: ClaimRules {
                 issuer: settings.issuer.clone(),
                 audience: settings.audience.clone(),
@@ -90,7 +97,7 @@ fn add(
         }),
         Provider::Multi(members) => {
             for member in members {
-                add(member, role, clock, sources)?;
+                add(member, role, clock, metrics, sources)?;
             }
         }
     }

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod dev;
 mod healthcheck;
+mod metrics;
 mod serve;
 mod webhook;
 
@@ -65,6 +66,9 @@ enum Command {
         #[command(subcommand)]
         action: config::Action,
     },
+    /// Print every metric: name, type, labels, meaning
+    #[command(after_help = metrics::EXAMPLES)]
+    Metrics,
     /// Print what receivers of webhooks need
     #[command(after_help = webhook::EXAMPLES)]
     Webhook {
@@ -107,6 +111,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev => dev::run(cli.config).await,
         Command::Guard { program } => match dev::guard::run(&program)? {},
         Command::Config { action } => config::run(action, cli.config),
+        Command::Metrics => {
+            metrics::run();
+            Ok(())
+        }
         Command::Webhook { action } => webhook::run(action, cli.config),
         Command::Healthcheck(args) => healthcheck::run(args, cli.config).await,
         Command::Bench(args) => bench::run(*args).await,

@@ -87,7 +87,7 @@ fn gauge(declared: &Declared) -> IntGaugeVec {
 }
 
 fn opts(declared: &Declared) -> Opts {
-    Opts::new(declared.name, declared.help)
+    Opts::new(declared.name, declared.help())
 }
 
 impl Collector for Depths {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::SetGauge;
+use crate::telemetry::metrics::LoopKind;
 
 /// Between two checks of a node that is ready, and the longest that one check may take.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -27,13 +27,13 @@ const FAILURES: u32 = 3;
 pub struct Readiness {
     store_answers: Arc<AtomicBool>,
     draining: CancellationToken,
-    gauge: SetGauge,
+    metrics: Metrics,
 }
 
 impl Readiness {
     /// Unready, until a [`Watch`] finds the store. `draining` is cancelled when the node stops.
     pub fn new(draining: CancellationToken, metrics: &Metrics) -> Self {
-        Self { store_answers: Arc::default(), draining, gauge: metrics.draining.clone() }
+        Self { store_answers: Arc::default(), draining, metrics: metrics.clone() }
     }
 
     /// Whether requests should come here.
@@ -64,10 +64,19 @@ where
     F: Future<Output = Result<T, E>>,
     E: std::fmt::Display,
 {
-    /// Checks until `stop`, which is when the node drains.
+    /// Checks until `stop`, also while the node drains.
     pub async fn run(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.check_for_ever()).await;
-        self.readiness.gauge.set(1.0);
+        let draining = async {
+            self.readiness.draining.cancelled().await;
+            self.readiness.metrics.draining.set(1.0);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = draining => {}
+            () = stop.cancelled() => {}
+            () = self.check_for_ever() => {}
+        }
     }
 
     async fn check_for_ever(&self) {
@@ -75,7 +84,10 @@ where
         loop {
             let began = Instant::now();
             let ready = &self.readiness.store_answers;
-            match self.check().await {
+            let checked = self.check().await;
+            let metrics = &self.readiness.metrics;
+            metrics.store_up.set(if checked.is_ok() { 1.0 } else { 0.0 });
+            match checked {
                 Ok(()) => {
                     failures = 0;
                     if !ready.swap(true, Ordering::Relaxed) {
@@ -85,6 +97,7 @@ where
                 Err(error) => {
                     failures += 1;
                     if failures >= FAILURES && ready.swap(false, Ordering::Relaxed) {
+                        metrics.loop_errors.with(LoopKind::Health).inc();
                         tracing::error!(
                             category = "system",
                             event = "node.unready",

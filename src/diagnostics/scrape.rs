@@ -31,6 +31,8 @@ pub struct Scraper {
     metrics: Metrics,
     read: Arc<dyn Fn() -> Read + Send + Sync>,
     snapshot: Snapshot,
+    /// Sets the gauges of this node that nobody sets in between.
+    look: Arc<dyn Fn() + Send + Sync>,
     /// When the snapshot was last refreshed, with or without success; also lets one read at a time.
     refreshed: Arc<Mutex<Option<Instant>>>,
 }
@@ -55,12 +57,25 @@ impl Scraper {
             let read = read();
             Box::pin(async move { read.await.map_err(|error| error.to_string()) }) as Read
         };
-        Self { metrics, read: Arc::new(read), snapshot, refreshed: Arc::default() }
+        Self {
+            metrics,
+            read: Arc::new(read),
+            snapshot,
+            look: Arc::new(|| {}),
+            refreshed: Arc::default(),
+        }
+    }
+
+    /// With what `look` sets at each scrape. It must not wait.
+    #[must_use]
+    pub fn with_look(self, look: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { look: Arc::new(look), ..self }
     }
 
     /// The whole answer to `GET /metrics`.
     pub async fn answer(&self, exposition: Exposition) -> Response {
         self.refresh().await;
+        (self.look)();
         let metrics = self.metrics.clone();
         // Thousands of series take milliseconds to write: not on a thread that serves requests.
         match tokio::task::spawn_blocking(move || metrics.page(exposition)).await {

@@ -14,10 +14,10 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode, Version};
 use tracing::{Instrument as _, Span};
 
-use super::{Context, Error, Missing, RequestId, TraceHeaders, X_REQUEST_ID};
-use crate::telemetry::log;
-use crate::telemetry::metrics::Held;
+use super::{Context, Error, Missing, RequestId, TraceHeaders, X_REQUEST_ID, waiting};
+use crate::telemetry::metrics::{Held, is_recording};
 use crate::telemetry::trace::{self, Server};
+use crate::telemetry::{failpoint, log};
 
 /// The route of requests that match none, as a metric's label.
 const UNMATCHED: &str = "_unmatched";
@@ -39,16 +39,21 @@ pub fn around<S: Context>(routes: Router<S>, state: S) -> Router {
         .with_state(state)
 }
 
-async fn outermost<S: Context>(
-    State(state): State<S>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn outermost<S: Context>(State(state): State<S>, request: Request, next: Next) -> Response {
+    waiting::counted(exchange(state, request, next)).await
+}
+
+async fn exchange<S: Context>(state: S, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     request.extensions_mut().insert(id.clone());
     let version = request.version();
     let exchange = Exchange::begin(&state, &request, id.clone());
-    let handled = next.run(request).instrument(exchange.span());
+    let fault = failpoint::is_set("http", "panic") && request.headers().contains_key("x-panic");
+    let handled = async move {
+        assert!(!fault, "a failpoint ends this request");
+        next.run(request).await
+    };
+    let handled = handled.instrument(exchange.span());
     let around = log::Request::new(id.shared(), exchange.incoming.clone());
     let handled = log::within(around, handled);
     // A handler holds nothing that outlives its request half-changed: state lives in the store.
@@ -138,7 +143,10 @@ impl<S: Context> Drop for Exchange<S> {
         let gone = StatusCode::from_u16(CLIENT_GONE).expect("three digits");
         let status = self.status.unwrap_or(gone);
         let seconds = self.began.elapsed().as_secs_f64();
-        self.state.metrics().route(&self.method, self.route()).ended(status, seconds);
+        if is_recording() {
+            let waited = waiting::so_far().as_secs_f64();
+            self.state.metrics().route(&self.method, self.route()).ended(status, seconds, waited);
+        }
         // A client that went away is no error of ours, nor an answer.
         if let (Some(span), Some(status)) = (&self.span, self.status) {
             span.answered(status.as_u16());

@@ -25,6 +25,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod waiting;
 
 pub use answer::{ErrorBody, ItemError};
 pub use bare::{BareOr, InKind};
@@ -43,3 +44,4 @@ pub use replay::{lease_token, replayable};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use serve::{ServerLimits, serve};
 pub use trace::TraceHeaders;
+pub use waiting::deliberately;

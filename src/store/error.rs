@@ -33,3 +33,11 @@ pub enum Error {
         configured: String,
     },
 }
+
+impl Error {
+    /// Whether it says no more than that Redis is away or has too much to do, which is said
+    /// elsewhere already.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable | Self::Full { .. })
+    }
+}

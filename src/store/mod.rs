@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use deadpool_redis::{Pool, Runtime, Timeouts};
+use deadpool_redis::{Hook, Pool, Runtime, Timeouts};
 use redis::AsyncConnectionConfig;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::broadcast;
@@ -46,6 +46,7 @@ pub use wake::{Heard, Listening};
 
 use crate::model::{Partition, Partitions};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Cache, PoolState};
 use connect::{Primary, Topology};
 use lane::{Answer, Called, Common, Job, Lane, Work, orphanage};
 use link::Link;
@@ -63,6 +64,7 @@ struct Inner {
     wake: Wake,
     pool: Pool,
     nearly_full: AtomicBool,
+    metrics: Metrics,
 }
 
 /// The lanes to one primary.
@@ -81,7 +83,7 @@ impl Store {
     pub fn new(options: Options, partitions: Partitions, metrics: Metrics) -> Self {
         let common = Common {
             library: options.library.clone(),
-            metrics,
+            metrics: metrics.clone(),
             command_timeout: options.command_timeout,
             roots: partitions.all().map(|p| partitions.root(p).into()).collect(),
         };
@@ -96,10 +98,11 @@ impl Store {
             |pushed| Link::start("messages", messages, pushed),
             publish,
         );
-        let pool = pool(&options);
+        let pool = pool(&options, &metrics);
         let nearly_full = AtomicBool::new(false);
+        let primaries = lanes;
         let inner =
-            Arc::new(Inner { partitions, topology, primaries: lanes, wake, pool, nearly_full });
+            Arc::new(Inner { partitions, topology, primaries, wake, pool, nearly_full, metrics });
         tokio::spawn(memory::watch(Arc::downgrade(&inner), options.soft_memory_ratio));
         Self(inner)
     }
@@ -270,6 +273,21 @@ impl Store {
         &self.0.pool
     }
 
+    /// Connections for rare work that are borrowed, that wait, and how many there may be.
+    pub fn borrowed(&self) -> [usize; 3] {
+        let status = self.0.pool.status();
+        [status.size.saturating_sub(status.available), status.available, status.max_size]
+    }
+
+    /// Shows in the metrics how the pool is used.
+    pub fn show_pool(&self) {
+        let states = [PoolState::InUse, PoolState::Idle, PoolState::Max];
+        for (state, count) in states.into_iter().zip(self.borrowed()) {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+            self.0.metrics.store_pool_connections.with(state).set(count as f64);
+        }
+    }
+
     /// Whether Redis uses more of its `maxmemory` than the soft limit: creates are refused, so
     /// that the rest can drain it. Read once a second; without `maxmemory` never.
     pub fn nearly_full(&self) -> bool {
@@ -299,7 +317,7 @@ impl Lanes {
 }
 
 /// The pool for rare work. Its own defaults would wait without end.
-fn pool(options: &Options) -> Pool {
+fn pool(options: &Options, metrics: &Metrics) -> Pool {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.connect_timeout))
         .set_response_timeout(Some(options.command_timeout));
@@ -310,7 +328,16 @@ fn pool(options: &Options) -> Pool {
         create: Some(options.connect_timeout),
         recycle: Some(options.command_timeout),
     };
+    let counts = |cache| {
+        let counter = metrics.cache_requests.with(cache).clone();
+        Hook::sync_fn(move |_, _| {
+            counter.inc();
+            Ok(())
+        })
+    };
     Pool::builder(manager)
+        .post_create(counts(Cache::ConnectionMiss))
+        .post_recycle(counts(Cache::ConnectionHit))
         .max_size(options.pool_size)
         .timeouts(timeouts)
         .runtime(Runtime::Tokio1)

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::egress::Target;
+use crate::telemetry::metrics::LoopKind;
 use crate::{gives, script, store};
 
 gives! {
@@ -39,7 +40,11 @@ pub async fn run(app: App, stop: CancellationToken) {
             _ = tick.tick() => {}
         }
         // A store that is away says so itself; the next round finds what this one left.
-        let _ = round(&app, &stop).await;
+        if let Err(error) = round(&app, &stop).await
+            && !error.is_passing()
+        {
+            app.metrics.loop_failed(LoopKind::Sweeper, &error.to_string());
+        }
     }
 }
 

@@ -218,10 +218,15 @@ impl<'a> Search<'a> {
             if !tasks.is_empty() || app.draining.is_cancelled() {
                 return Ok((tasks, handover));
             }
-            tokio::select! {
-                _ = waiter.turn() => {}
-                () = app.draining.cancelled() => return Ok((Vec::new(), handover)),
-                () = tokio::time::sleep_until(until) => return Ok((Vec::new(), handover)),
+            let woken = http::deliberately(async {
+                tokio::select! {
+                    _ = waiter.turn() => true,
+                    () = app.draining.cancelled() => false,
+                    () = tokio::time::sleep_until(until) => false,
+                }
+            });
+            if !woken.await {
+                return Ok((Vec::new(), handover));
             }
         }
     }
@@ -257,11 +262,18 @@ impl<'a> Search<'a> {
             let looked = self.look(app, handover).await;
             waiter.looked();
             match looked {
-                Err(Error::StoreUnavailable) if Instant::now() < until => tokio::select! {
-                    () = app.store.up() => {}
-                    () = app.draining.cancelled() => return Ok(Vec::new()),
-                    () = tokio::time::sleep_until(until) => return Err(Error::StoreUnavailable),
-                },
+                Err(Error::StoreUnavailable) if Instant::now() < until => {
+                    let waits = http::deliberately(async {
+                        tokio::select! {
+                            () = app.store.up() => None,
+                            () = app.draining.cancelled() => Some(Ok(Vec::new())),
+                            () = tokio::time::sleep_until(until) => Some(Err(Error::StoreUnavailable)),
+                        }
+                    });
+                    if let Some(given_up) = waits.await {
+                        return given_up;
+                    }
+                }
                 other => return other,
             }
         }

@@ -119,22 +119,29 @@ async fn wait_for(
                 return Ok(Json(result));
             }
             Ok(None) => asked = true,
-            Err(Error::StoreUnavailable) if Instant::now() < until => tokio::select! {
-                () = app.store.up() => { asked = false; continue }
-                () = app.draining.cancelled() => return Err(none_yet()),
-                () = tokio::time::sleep_until(until) => return Err(Error::StoreUnavailable),
-            },
+            Err(Error::StoreUnavailable) if Instant::now() < until => {
+                http::deliberately(async {
+                    tokio::select! {
+                        () = app.store.up() => Ok(()),
+                        () = app.draining.cancelled() => Err(none_yet()),
+                        () = tokio::time::sleep_until(until) => Err(Error::StoreUnavailable),
+                    }
+                })
+                .await?;
+                asked = false;
+                continue;
+            }
             Err(error) => return Err(error),
         }
-        tokio::select! {
-            () = woken => told = Some(Wakeup::ResultPubsub),
-            () = tokio::time::sleep_until(until.min(Instant::now() + SAFETY_POLL)) => {
-                if Instant::now() >= until {
-                    return Err(none_yet());
+        let turn = http::deliberately(async {
+            tokio::select! {
+                () = woken => Ok(Wakeup::ResultPubsub),
+                () = tokio::time::sleep_until(until.min(Instant::now() + SAFETY_POLL)) => {
+                    if Instant::now() < until { Ok(Wakeup::ResultPoll) } else { Err(none_yet()) }
                 }
-                told = Some(Wakeup::ResultPoll);
+                () = app.draining.cancelled() => Err(none_yet()),
             }
-            () = app.draining.cancelled() => return Err(none_yet()),
-        }
+        });
+        told = Some(turn.await?);
     }
 }

@@ -4,6 +4,7 @@
 //! the environment's level before settings are known, [`start`] puts the configured format, level
 //! and exporter in force.
 
+pub mod failpoint;
 pub mod log;
 pub mod metrics;
 mod start;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, Todo};
 use crate::model::Partition;
 use crate::store;
+use crate::telemetry::metrics::LoopKind;
 
 use super::carrier;
 use super::destinations::Destinations;
@@ -234,10 +235,9 @@ impl Work {
             Ok(turn) => turn,
             Err(error) => {
                 // The sweep finds it again; a store that is away says so itself.
-                tracing::debug!(
-                    target: "codeq::webhook", category = "debug", event = "outbox.claim_failed",
-                    error.message = %error, "deliveries could not be claimed"
-                );
+                if !error.is_passing() {
+                    self.app.metrics.loop_failed(LoopKind::Outbox, &error.to_string());
+                }
                 let (app, later) = (self.app.clone(), todo);
                 self.tasks.spawn(async move {
                     tokio::time::sleep(STORE_AWAY).await;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::model::{Partition, TaskId};
+use crate::telemetry::metrics::LoopKind;
 use crate::{script, store};
 
 use super::admin::Replay;
@@ -49,7 +50,7 @@ pub async fn run(app: App, stop: CancellationToken) {
             Some((id, ended)) = steps.next(), if !steps.is_empty() => {
                 running.remove(&id);
                 if let Err(error) = ended {
-                    tell(&id, &error);
+                    tell(&app, &id, &error);
                 }
             }
         }
@@ -57,8 +58,9 @@ pub async fn run(app: App, stop: CancellationToken) {
 }
 
 /// A store that is away says so itself; the next sweep that finds the recovery due goes on.
-fn tell(id: &TaskId, error: &store::Error) {
-    if !matches!(error, store::Error::Unavailable | store::Error::Full { .. }) {
+fn tell(app: &App, id: &TaskId, error: &store::Error) {
+    if !error.is_passing() {
+        app.metrics.loop_errors.with(LoopKind::Outbox).inc();
         tracing::warn!(
             target: "codeq::webhooks", category = "system", event = "recovery.interrupted",
             recovery_id = %id, error.message = %error,

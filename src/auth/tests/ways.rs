@@ -44,7 +44,9 @@ async fn without_a_provider_nobody_is_let_in() {
     assert!(bench.auth.producer("").await.is_err());
     assert!(bench.auth.worker("x").await.is_err());
     assert!(bench.auth.either("x").await.is_err());
-    bench.auth.clone().run(CancellationToken::new()).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    bench.auth.clone().run(stop).await;
 }
 
 #[tokio::test]

@@ -52,7 +52,10 @@ pub enum Suite {
   codeq bench growth --redis redis://127.0.0.1:6379 --json > growth.json
 
 The queues are named codeq-bench-0, codeq-bench-1, …; what an earlier run left in them is worked
-off first. Finished tasks stay in Redis for their retention (24 h by default).")]
+off first. Finished tasks stay in Redis for their retention (24 h by default).
+
+What metrics cost: run it against a node, and against one that was started with
+CODEQ_METRICS_RECORDING=off, which counts and observes nothing.")]
 pub struct Args {
     /// What to measure
     #[arg(value_enum, default_values = ["create", "claim", "submit", "cycle"])]

@@ -11,6 +11,7 @@ use prometheus::proto::{self, LabelPair, MetricType};
 use prometheus::{Histogram, HistogramOpts, HistogramVec};
 
 use super::family::Declared;
+use super::recording::is_recording;
 
 /// A trace that is sampled, so that somebody can open it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +53,9 @@ impl TracedHistogram {
     /// Counts a value; when the trace it belongs to is sampled, that trace becomes the exemplar of
     /// its bucket. Without one this is a plain observation.
     pub fn observe(&self, value: f64, trace: Option<Sampled>) {
+        if !is_recording() {
+            return;
+        }
         self.histogram.observe(value);
         if let Some(trace) = trace {
             self.exemplars.keep(value, trace);
@@ -190,9 +194,6 @@ impl TracedBuilder {
         book: &Book,
     ) -> prometheus::Result<MetricVec<Self>> {
         let histograms = HistogramVec::new(opts.clone(), declared.labels)?;
-        let labels = declared.labels.iter().map(|label| (*label).to_owned()).collect();
-        let mut opts = opts;
-        opts.common_opts.variable_labels = labels;
         let builder = Self { declared: *declared, histograms, book: book.clone() };
         MetricVec::create(MetricType::HISTOGRAM, builder, opts)
     }

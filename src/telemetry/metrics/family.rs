@@ -4,12 +4,13 @@ use std::marker::PhantomData;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 use super::exemplar::{Book, TracedBuilder, TracedHistogram};
 use super::labels::Label;
+use super::recording::{Counter, Histogram, IntCounter};
 
 /// What a family is called, what it means and how it is split: its only declaration.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +19,8 @@ pub struct Declared {
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// One or two sentences for the person who reads the scrape.
+    /// One or two sentences for the person who reads the scrape; behind ` When: `, for the page
+    /// only, what makes it count.
     pub help: &'static str,
     /// Label names; an open one (`command`, `route`, `operation`) comes first.
     pub labels: &'static [&'static str],
@@ -26,9 +28,23 @@ pub struct Declared {
     pub buckets: &'static [f64],
 }
 
+/// Between the help and what is for the page only.
+const WHEN: &str = " When: ";
+
 impl Declared {
-    fn opts(&self) -> Opts {
-        Opts::new(self.name, self.help.trim())
+    pub(super) fn opts(&self) -> Opts {
+        let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
+        Opts::new(self.name, self.help()).variable_labels(labels)
+    }
+
+    /// What a scrape says of it.
+    pub fn help(&self) -> &'static str {
+        self.help.split_once(WHEN).map_or(self.help, |(help, _)| help).trim()
+    }
+
+    /// What makes it count, for the page.
+    pub fn when(&self) -> Option<&'static str> {
+        self.help.split_once(WHEN).map(|(_, when)| when.trim())
     }
 }
 
@@ -38,6 +54,8 @@ pub trait Series: Clone + Send + Sync + 'static {
     type Raw: MetricVecBuilder;
     /// Its name in `# TYPE`.
     const KIND: &'static str;
+    /// Whether its buckets carry exemplars.
+    const EXEMPLARS: bool = false;
 
     /// An empty family.
     fn family(declared: &Declared, home: &Home) -> prometheus::Result<MetricVec<Self::Raw>>;
@@ -74,9 +92,11 @@ impl<B: MetricVecBuilder> VecOf for MetricVec<B> {
 }
 
 series! {
-    IntCounter, IntCounterVec, "counter", Declared::opts, std::convert::identity;
-    Counter, CounterVec, "counter", Declared::opts, std::convert::identity;
-    Histogram, HistogramVec, "histogram", histogram_opts, std::convert::identity;
+    IntCounter, IntCounterVec, "counter", Declared::opts, IntCounter;
+    prometheus::IntCounter, IntCounterVec, "counter", Declared::opts, std::convert::identity;
+    Counter, CounterVec, "counter", Declared::opts, Counter;
+    Histogram, HistogramVec, "histogram", histogram_opts, Histogram;
+    prometheus::Histogram, HistogramVec, "histogram", histogram_opts, std::convert::identity;
     SetGauge, GaugeVec, "gauge", Declared::opts, SetGauge;
     HeldGauge, IntGaugeVec, "gauge", Declared::opts, HeldGauge;
 }
@@ -84,6 +104,7 @@ series! {
 impl Series for TracedHistogram {
     type Raw = TracedBuilder;
     const KIND: &'static str = "histogram";
+    const EXEMPLARS: bool = true;
 
     fn family(declared: &Declared, home: &Home) -> prometheus::Result<MetricVec<TracedBuilder>> {
         TracedBuilder::family(declared, histogram_opts(declared), &home.book)
@@ -201,10 +222,45 @@ impl<S: Series> Open<(), S> {
     }
 }
 
+/// A gauge over a closed set of which each member has a value only at times: without one its
+/// series is absent, as it must be where 0 would be a statement.
+#[derive(Clone)]
+pub struct Sparse<L> {
+    vec: GaugeVec,
+    labels: PhantomData<fn(L)>,
+}
+
+impl<L: Label> Sparse<L> {
+    /// The new value of a member, or that it has none.
+    pub fn set(&self, label: L, value: Option<f64>) {
+        let mut values = Vec::new();
+        label.values(&mut values);
+        match value {
+            Some(value) => self.vec.with_label_values(&values).set(value),
+            // There was none before, most of the time.
+            None => drop(self.vec.remove_label_values(&values)),
+        }
+    }
+}
+
+fn members<L: Label>() -> Vec<Vec<&'static str>> {
+    let values = |label: &L| {
+        let mut values = Vec::new();
+        label.values(&mut values);
+        values
+    };
+    L::ALL.iter().map(values).collect()
+}
+
 /// Anything the catalog can declare.
 pub trait Family: Sized {
     /// Its name in `# TYPE`.
     const KIND: &'static str;
+    /// Whether its buckets carry exemplars.
+    const EXEMPLARS: bool = false;
+
+    /// The values of its closed labels, which are its last ones, member by member.
+    fn members() -> Vec<Vec<&'static str>>;
 
     /// Makes the family and registers it.
     fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self>;
@@ -229,14 +285,36 @@ where
 
 impl<L: Label, S: Series> Family for By<L, S> {
     const KIND: &'static str = S::KIND;
+    const EXEMPLARS: bool = S::EXEMPLARS;
+
+    fn members() -> Vec<Vec<&'static str>> {
+        members::<L>()
+    }
 
     fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self> {
         Ok(Self::resolve(&registered::<S>(declared, home)?, &[]))
     }
 }
 
+impl<L: Label> Family for Sparse<L> {
+    const KIND: &'static str = <SetGauge as Series>::KIND;
+
+    fn members() -> Vec<Vec<&'static str>> {
+        members::<L>()
+    }
+
+    fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self> {
+        Ok(Self { vec: registered::<SetGauge>(declared, home)?, labels: PhantomData })
+    }
+}
+
 impl<L: Label, S: Series> Family for Open<L, S> {
     const KIND: &'static str = S::KIND;
+    const EXEMPLARS: bool = S::EXEMPLARS;
+
+    fn members() -> Vec<Vec<&'static str>> {
+        members::<L>()
+    }
 
     fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self> {
         Ok(Self { vec: registered::<S>(declared, home)?, labels: PhantomData })
@@ -246,6 +324,11 @@ impl<L: Label, S: Series> Family for Open<L, S> {
 /// A single series without labels.
 impl<S: Series> Family for S {
     const KIND: &'static str = <S as Series>::KIND;
+    const EXEMPLARS: bool = <S as Series>::EXEMPLARS;
+
+    fn members() -> Vec<Vec<&'static str>> {
+        Vec::new()
+    }
 
     fn register(declared: &Declared, home: &Home) -> prometheus::Result<Self> {
         let vec = registered::<S>(declared, home)?;

@@ -12,6 +12,13 @@ pub trait Label: Copy + Send + Sync + 'static {
 
     /// Appends the label values, as they appear in a scrape.
     fn values(self, into: &mut Vec<&'static str>);
+
+    /// The first of them, for a line of the log.
+    fn name(self) -> &'static str {
+        let mut values = Vec::new();
+        self.values(&mut values);
+        values.first().copied().unwrap_or_default()
+    }
 }
 
 /// No label at all: a family of exactly one series.
@@ -143,6 +150,30 @@ labels! {
         TokenMiss => "token" "miss",
         DestinationHit => "destination" "hit",
         DestinationMiss => "destination" "miss",
+        ConnectionHit => "connection" "hit",
+        ConnectionMiss => "connection" "miss",
+    }
+
+    /// What a background loop does.
+    LoopKind {
+        Sweeper => "sweeper",
+        Outbox => "outbox",
+        Wake => "wake",
+        Jwks => "jwks",
+        Health => "health",
+    }
+
+    /// Connections of the pool.
+    PoolState {
+        InUse => "in_use",
+        Idle => "idle",
+        Max => "max",
+    }
+
+    /// Memory of Redis.
+    StoreMemory {
+        Used => "used",
+        Max => "max",
     }
 
     /// Which of the two validators refused a token.
@@ -233,7 +264,7 @@ labels! {
         Trace => "trace",
     }
 
-    /// How an export to the collector ended.
+    /// How an export to the collector, or a fetch, ended.
     Export {
         Success => "success",
         Failure => "failure",
@@ -276,6 +307,8 @@ macro_rules! pairs {
 pairs! {
     /// A validator and its reason: labels `kind`, `reason`.
     Refused(Role, AuthFailure);
+    /// A fetch of a key set and how it ended: labels `kind`, `outcome`.
+    Fetched(Role, Export);
     /// An attempt and how it ended: labels `kind`, `result`.
     WebhookAttempt(WebhookKind, Class);
 }

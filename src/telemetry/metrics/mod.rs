@@ -9,18 +9,24 @@ pub mod depth;
 mod exemplar;
 mod family;
 mod labels;
+mod machine;
 mod openmetrics;
+mod recording;
+mod reference;
 
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use prometheus::{Counter, Encoder, Histogram, IntCounter, Registry, TextEncoder};
+use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use catalog::Families;
 pub use exemplar::{Exemplar, Sampled, TracedHistogram};
-pub use family::{By, Declared, Family, Held, HeldGauge, Home, Open, Series, SetGauge};
+pub use family::{By, Declared, Family, Held, HeldGauge, Home, Open, Series, SetGauge, Sparse};
 pub use labels::*;
+pub use machine::ALL as MACHINE;
+pub use recording::{Counter, Histogram, IntCounter, is_recording};
+pub use reference::reference;
 
 /// Every metric of this node. Cheap to clone; derefs to the families of the catalog.
 #[derive(Clone)]
@@ -35,17 +41,18 @@ struct Inner {
 }
 
 impl Metrics {
-    /// A registry of its own with every family in it, and what `/proc` says about this process.
+    /// A registry of its own with every family in it, and what the machine says about this process
+    /// and, within one, about the runtime.
     ///
     /// # Panics
     /// When the catalog declares one name twice; the tests would have seen it.
     pub fn new() -> Self {
+        recording::read_switch();
         let home = Home::default();
         let families = Families::register(&home).expect("the catalog declares every family once");
-        #[cfg(target_os = "linux")]
         home.registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-            .expect("process_* is declared nowhere else");
+            .register(Box::new(machine::Machine::new()))
+            .expect("what the machine says is declared nowhere else");
         families
             .build_info
             .with_all(&[env!("CARGO_PKG_VERSION"), option_env!("CODEQ_REVISION").unwrap_or("")])
@@ -77,6 +84,15 @@ impl Metrics {
         let mut text = Vec::with_capacity(64 * 1024);
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
+    }
+
+    /// The one place where a failed turn of a background loop is counted and logged.
+    pub fn loop_failed(&self, kind: LoopKind, error: &str) {
+        self.loop_errors.with(kind).inc();
+        tracing::warn!(
+            target: "codeq::loop", category = "system", event = "loop.failed",
+            kind = kind.name(), error.message = error, "a turn of a background loop failed"
+        );
     }
 
     /// The handles of one command. The label is one of the fleet's registry or `_other`, never
@@ -227,6 +243,7 @@ struct Route {
     route: String,
     method: &'static str,
     duration: Histogram,
+    work: Histogram,
     codes: [OnceLock<IntCounter>; 500],
 }
 
@@ -237,14 +254,17 @@ impl RouteMetrics {
             route: route.to_owned(),
             method,
             duration: metrics.http_request_duration.with_all(&[route, method]),
+            work: metrics.http_request_work.with_all(&[route, method]),
             codes: [const { OnceLock::new() }; 500],
         }))
     }
 
-    /// A request ended with this status (100 to 599) after this many seconds, waiting included.
-    pub fn ended(&self, status: http::StatusCode, seconds: f64) {
-        let Route { requests, route, method, duration, codes } = &*self.0;
+    /// A request ended with this status (100 to 599) after this many seconds, of which it was
+    /// asked to wait so many.
+    pub fn ended(&self, status: http::StatusCode, seconds: f64, waited: f64) {
+        let Route { requests, route, method, duration, work, codes } = &*self.0;
         duration.observe(seconds);
+        work.observe((seconds - waited).max(0.0));
         let count = || requests.with_all(&[route, method, status.as_str()]);
         match codes.get(usize::from(status.as_u16()).wrapping_sub(100)) {
             Some(code) => code.get_or_init(count).inc(),

@@ -19,7 +19,7 @@ fn a_fresh_node_shows_only_series_of_closed_sets() {
 fn every_family_says_what_it_means() {
     let metrics = Metrics::new();
     let _ = (metrics.command("a"), metrics.operation("claim"));
-    metrics.route(&http::Method::GET, "/x").ended(http::StatusCode::OK, 0.1);
+    metrics.route(&http::Method::GET, "/x").ended(http::StatusCode::OK, 0.1, 0.0);
     let text = scrape(&metrics);
     let families: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -73,7 +73,7 @@ fn a_held_gauge_returns_to_zero_also_after_a_panic() {
 fn an_unknown_method_is_one_label_value() {
     let metrics = Metrics::new();
     let brew = http::Method::from_bytes(b"BREW").unwrap();
-    metrics.route(&brew, "_unmatched").ended(http::StatusCode::METHOD_NOT_ALLOWED, 0.0);
+    metrics.route(&brew, "_unmatched").ended(http::StatusCode::METHOD_NOT_ALLOWED, 0.0, 0.0);
     let line = r#"codeq_http_requests_total{code="405",method="_OTHER",route="_unmatched"} 1"#;
     assert!(scrape(&metrics).contains(line));
 }
@@ -126,8 +126,38 @@ fn only_allowed_label_names_are_declared() {
         "priority" => name == "codeq_queue_ready_by_priority",
         label => allowed.contains(&label),
     };
-    for declared in Families::ALL.iter().chain(depth::ALL) {
+    for declared in Families::ALL.iter().chain(depth::ALL).chain(MACHINE) {
         let mut labels = declared.labels.iter();
         assert!(labels.all(|label| only_there(declared.name, label)), "{declared:?}");
     }
+}
+
+#[test]
+fn m42_the_page_is_what_the_catalog_declares() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, reference()).unwrap();
+    }
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(page == reference(), "run: UPDATE_DOCS=1 cargo test --lib metrics::");
+    for declared in Families::ALL {
+        assert!(declared.when().is_some(), "{}: when is it counted?", declared.name);
+    }
+}
+
+#[test]
+fn m21_a_name_that_is_declared_twice_is_refused() {
+    let home = Home::default();
+    Families::register(&home).unwrap();
+    assert!(Families::register(&home).is_err());
+}
+
+#[test]
+fn m24_a_gauge_without_a_value_is_absent() {
+    let metrics = Metrics::new();
+    assert!(!scrape(&metrics).contains("codeq_store_memory_bytes"));
+    metrics.store_memory.set(StoreMemory::Max, Some(5.0));
+    assert!(scrape(&metrics).contains("codeq_store_memory_bytes{state=\"max\"} 5"));
+    metrics.store_memory.set(StoreMemory::Max, None);
+    assert!(!scrape(&metrics).contains("codeq_store_memory_bytes"));
 }
