@@ -43,20 +43,30 @@ local function tell(id, line, at)
   return nil
 end
 
-local function all(queue, at, limit, told)
-  local looked = 0
+-- Visits what is due in the lines of a queue: 1 if the limit ended that.
+local function visit_due(queue, at, limit, line_of, visit)
   for _, source in ipairs(sources(queue)) do
-    local line = subscription.line(source, "f", "")
-    local due = redis.call("ZRANGEBYSCORE", line, "-inf", at, "LIMIT", 0, limit - looked)
-    for _, id in ipairs(due) do
-      told[#told + 1] = tell(id, line, at)
+    local line = line_of(source)
+    local due = redis.call("ZRANGEBYSCORE", line, "-inf", at, "LIMIT", 0, limit)
+    for _, member in ipairs(due) do
+      visit(member, line)
     end
-    looked = looked + #due
-    if looked == limit then
+    limit = limit - #due
+    if limit == 0 then
       return 1
     end
   end
   return 0
+end
+
+local function line_of_all(source)
+  return subscription.line(source, "f", "")
+end
+
+local function all(queue, at, limit, told)
+  return visit_due(queue, at, limit, line_of_all, function(id, line)
+    told[#told + 1] = tell(id, line, at)
+  end)
 end
 
 -- The one of a group that has waited longest since it was told.
@@ -78,24 +88,18 @@ local function one_of_group(queue, group, at)
   return nil
 end
 
+local function groups_of(source)
+  return key.groups .. source
+end
+
 local function one_of_each_group(queue, at, limit, told)
-  local looked = 0
-  for _, source in ipairs(sources(queue)) do
-    local due =
-      redis.call("ZRANGEBYSCORE", key.groups .. source, "-inf", at, "LIMIT", 0, limit - looked)
-    for _, group in ipairs(due) do
-      told[#told + 1] = one_of_group(queue, group, at)
-      -- Later than this call, so that one queue is told of once however many calls it takes.
-      for _, of_source in ipairs(sources(queue)) do
-        subscription.regroup(of_source, group, at + 1)
-      end
+  return visit_due(queue, at, limit, groups_of, function(group)
+    told[#told + 1] = one_of_group(queue, group, at)
+    -- Later than this call, so that one queue is told of once however many calls it takes.
+    for _, source in ipairs(sources(queue)) do
+      subscription.regroup(source, group, at + 1)
     end
-    looked = looked + #due
-    if looked == limit then
-      return 1
-    end
-  end
-  return 0
+  end)
 end
 
 -- The seconds of the clock go round among those who may be told now.

@@ -9,8 +9,8 @@ use crate::model::delivery::{Delivery, OPERATOR_TAG};
 use crate::model::{TaskId, TenantId};
 use crate::store::Error;
 use crate::webhooks::destinations::scripts::{
-    Blamed, Cleared, Depth, Depths, Destinations, Failed, Limit, Limited, Load, Look, Looked, Pace,
-    Pause, Steered, Succeeded, Turns, Unpark,
+    Blamed, Cleared, Depth, Depths, Destinations, Failed, Given, Limit, Limited, Load, Look,
+    Looked, Pace, Pause, Steered, Succeeded, Turns, Unpark, Unprobed,
 };
 use crate::webhooks::scripts::Claim;
 
@@ -93,6 +93,10 @@ impl World {
     pub fn succeed(&mut self, at: &At) -> Result<Cleared, Error> {
         let (name, says) = event("recovered");
         self.db.one(Succeeded { destination: &at.id, to: OPS, event: &name, says })
+    }
+
+    pub fn unprobed(&mut self, at: &At, granted_ms: i64) -> Result<Given, Error> {
+        self.db.one(Unprobed { destination: &at.id, granted_ms })
     }
 
     pub fn pace(&mut self, at: &At, wanted: u32) -> Turns {
@@ -189,6 +193,23 @@ fn a_probe_of_a_node_that_died_is_granted_again_after_its_time() {
     assert!(!world.look(&HERS).probe);
     world.advance(5_000);
     assert!(world.look(&HERS).probe);
+}
+
+#[test]
+fn a_probe_that_was_not_sent_is_granted_again_at_once_but_only_by_whom_it_was_granted() {
+    let mut world = World::new();
+    world.look(&HERS);
+    world.fail(&HERS, 5);
+    world.advance(30_000);
+    let first = world.look(&HERS);
+    assert!(first.probe);
+    let given = world.unprobed(&HERS, first.record.granted_ms).unwrap().record;
+    assert_eq!((given.granted_ms, given.state.as_str()), (0, "open"));
+    world.advance(1);
+    assert!(world.look(&HERS).probe);
+    world.unprobed(&HERS, first.record.granted_ms).unwrap();
+    assert!(!world.look(&HERS).probe, "that one is another's");
+    world.all_is_well();
 }
 
 #[test]

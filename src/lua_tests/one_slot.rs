@@ -212,6 +212,7 @@ fn every_destination(world: &mut World) {
     let of = &super::destinations::HERS;
     world.look(of);
     world.fail(of, 5);
+    world.unprobed(of, 1).unwrap();
     assert!(world.succeed(of).unwrap().recovered);
     world.limit(of, Some(2.0), None).unwrap();
     assert_eq!(world.pace(of, 1).delays_ms, [0]);

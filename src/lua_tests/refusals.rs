@@ -183,7 +183,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Of a destination that nothing was ever sent to, or another tenant's.
-fn of_destinations() -> [Case; 4] {
+fn of_destinations() -> [Case; 5] {
     let nothing: fn(&mut World) = |_| {};
     let look: fn(&mut World) = |world| drop(world.look(&HIS));
     [
@@ -191,6 +191,9 @@ fn of_destinations() -> [Case; 4] {
             world.fail_as(&HERS, true, 1_000).map(drop)
         }),
         case("destination_succeeded", "NOT_FOUND", nothing, |world| world.succeed(&HERS).map(drop)),
+        case("destination_unprobed", "NOT_FOUND", nothing, |world| {
+            world.unprobed(&HERS, 1).map(drop)
+        }),
         case("destination_pause", "NOT_FOUND", look, |world| {
             world.pause_destination(&of_another(), true).map(drop)
         }),

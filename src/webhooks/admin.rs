@@ -75,14 +75,16 @@ pub async fn get(
 /// Drops a delivery that is pending or dead.
 #[utoipa::path(delete, path = "/admin/webhooks/{id}", operation_id = "drop_webhook", tag = "admin",
     params(params::WebhookId, params::OfTenant),
-    responses((status = 204, description = "It will not be sent; also when there is none such."), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
+    responses((status = 204, description = "It will not be sent; also when there is none such."), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn delete(
     State(app): State<App>,
     admin: Admin,
     WebhookPath(id): WebhookPath,
 ) -> http::Result<StatusCode> {
     let tenant = admin.tenant()?;
-    let Some(id) = known(&app, id) else { return Ok(StatusCode::NO_CONTENT) };
+    // What can be no id is a mistake of the caller; that of a delivery which is gone is not.
+    let id = id.ok_or(Error::NotFound(Missing::Anything))?;
+    let Some(id) = known(&app, Some(id)) else { return Ok(StatusCode::NO_CONTENT) };
     let ask = Drop { delivery: &id.short(), tenant };
     let gone = app.store.run(id.partition(), ask).await?;
     if gone.dropped {

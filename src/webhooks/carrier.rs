@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::model::delivery::{Class, Trigger};
 
-use super::deliver::deliver;
+use super::deliver::{Made, deliver};
 use super::destinations::{Destinations, Verdict};
 use super::errand::Errand;
 use super::outbox::Slot;
@@ -28,8 +28,7 @@ pub(super) async fn carry(app: &App, claimed: Vec<(Claimed, Slot)>, now_ms: i64,
         .into_iter()
         .partition(|(errand, _)| errand.is_over(app));
     // What is over is given up wherever it was to go.
-    let give_up = join_all(over.into_iter().map(|held| send(app, held, None, Duration::ZERO)));
-    tokio::join!(give_up, visit(app, carried));
+    tokio::join!(send_all(app, over), visit(app, carried));
 }
 
 /// Gives deliveries back that there is no room for.
@@ -45,7 +44,7 @@ async fn visit(app: &App, mut held: Vec<Held>) {
     let Some((first, _)) = held.first() else { return };
     let Ok(target) = first.target(app) else {
         // Each says for itself what is wrong with it.
-        join_all(held.into_iter().map(|held| send(app, held, None, Duration::ZERO))).await;
+        send_all(app, held).await;
         return;
     };
     let destinations = Destinations::of(app);
@@ -62,49 +61,63 @@ async fn visit(app: &App, mut held: Vec<Held>) {
             }
             release(app, held, Duration::ZERO, Some(Duration::from_millis(wait))).await;
         }
-        Verdict::Probe => {
+        Verdict::Probe { granted_ms } => {
             let rest = held.split_off(1);
-            let probe = held.pop().expect("there is a first");
+            let first = held.pop().expect("there is a first");
             tokio::join!(
-                send(app, probe, Some(Trigger::Probe), Duration::ZERO),
+                probe(app, first, granted_ms),
                 release(app, rest, Duration::ZERO, Some(WHILE_PROBED)),
             );
         }
-        Verdict::Send { max_per_second: None, .. } => {
-            join_all(held.into_iter().map(|held| send(app, held, None, Duration::ZERO))).await;
-        }
+        Verdict::Send { max_per_second: None, .. } => send_all(app, held).await,
         Verdict::Send { max_per_second: Some(_), .. } => {
             let wanted = u32::try_from(held.len()).expect("one turn is short");
             let Ok(paced) = destinations.pace(&id, wanted).await else { return };
             let rest = held.split_off(paced.delays.len().min(held.len()));
             let turns = held.into_iter().zip(paced.delays);
             tokio::join!(
-                join_all(turns.map(|(held, delay)| send(app, held, None, delay))),
+                join_all(turns.map(|(held, delay)| send(app, held, delay))),
                 release(app, rest, Duration::ZERO, paced.wait),
             );
         }
     }
 }
 
+/// Sends each at once.
+async fn send_all(app: &App, held: Vec<Held>) {
+    join_all(held.into_iter().map(|held| send(app, held, Duration::ZERO))).await;
+}
+
 /// Sends one, and tells what the destination showed of itself.
-async fn send(app: &App, held: Held, trigger: Option<Trigger>, delay: Duration) {
+async fn send(app: &App, held: Held, delay: Duration) {
     let (errand, slot) = held;
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let by_itself = match errand.record.replay {
-        true => Trigger::Replay,
-        false => Trigger::Schedule,
-    };
-    let made = match deliver(app, &errand, trigger.unwrap_or(by_itself), slot).await {
-        Ok(made) => made,
-        Err(error) => {
-            events::unsettled(&errand, &error);
-            None
-        }
-    };
-    let Some(made) = made else { return };
-    let (destinations, probe) = (Destinations::of(app), trigger == Some(Trigger::Probe));
+    let trigger = if errand.record.replay { Trigger::Replay } else { Trigger::Schedule };
+    if let Some(made) = attempt(app, &errand, trigger, slot).await {
+        tell(app, &errand, &made, false).await;
+    }
+}
+
+/// Sends the one that tries out whether the destination is back.
+async fn probe(app: &App, (errand, slot): Held, granted_ms: i64) {
+    match attempt(app, &errand, Trigger::Probe, slot).await {
+        Some(made) => tell(app, &errand, &made, true).await,
+        // It was not sent: the next one may try.
+        None => Destinations::of(app).unprobed(&errand.destination, granted_ms).await,
+    }
+}
+
+async fn attempt(app: &App, errand: &Errand, trigger: Trigger, slot: Slot) -> Option<Made> {
+    deliver(app, errand, trigger, slot).await.unwrap_or_else(|error| {
+        events::unsettled(errand, &error);
+        None
+    })
+}
+
+async fn tell(app: &App, errand: &Errand, made: &Made, probe: bool) {
+    let destinations = Destinations::of(app);
     match made.entry.class {
         Class::Success => destinations.succeeded(&errand.destination, probe).await,
         class => {

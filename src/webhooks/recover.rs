@@ -214,14 +214,14 @@ pub async fn get(
 /// Stops a recovery; what was sent again stays so.
 #[utoipa::path(delete, path = "/admin/webhooks/recoveries/{id}", operation_id = "stop_recovery", tag = "admin",
     params(params::RecoveryId, params::OfTenant),
-    responses((status = 204, description = "It does not run; also when there is none such."), responses::Authenticated, responses::BadRequest), security(("bearer" = [])))]
+    responses((status = 204, description = "It does not run; also when there is none such."), responses::Authenticated, responses::BadRequest, responses::NotFound), security(("bearer" = [])))]
 pub async fn stop(
     State(app): State<App>,
     admin: Admin,
     path: TaskPath,
 ) -> http::Result<StatusCode> {
     let tenant = admin.tenant()?;
-    let Ok(id) = path.id(Missing::Anything) else { return Ok(StatusCode::NO_CONTENT) };
+    let id = path.id(Missing::Anything)?;
     if app.partitions.knows(id.partition())
         && app.store.run(id.partition(), Stop { recovery: &id, tenant }).await?.stopped
     {

@@ -95,16 +95,20 @@ impl Post {
         let _slot = self.slots.acquire().await.ok();
         let destination = destination_digest(&tenant, &origin);
         let destinations = Destinations::of(&self.app);
-        let probe = match destinations.verdict(&destination, Some(&tenant), &origin).await {
-            Ok(Verdict::Send { .. }) => false,
-            Ok(Verdict::Probe) => true,
+        let granted = match destinations.verdict(&destination, Some(&tenant), &origin).await {
+            Ok(Verdict::Send { .. }) => None,
+            Ok(Verdict::Probe { granted_ms }) => Some(granted_ms),
             // A destination that is left alone gets none.
             Ok(Verdict::Wait { .. }) | Err(_) => return letter.failed(),
         };
         if self.app.take_for_webhook(crate::app::Scope::QueueReady, &tenant).await.is_err() {
+            if let Some(granted_ms) = granted {
+                destinations.unprobed(&destination, granted_ms).await;
+            }
             return letter.failed();
         }
         let (class, asked) = self.attempt(letter, &target).await;
+        let probe = granted.is_some();
         match class {
             Class::Success => destinations.succeeded(&destination, probe).await,
             class => destinations.failed(&destination, class, probe, asked).await,

@@ -18,7 +18,7 @@ use crate::telemetry::metrics::Cache;
 
 use super::ops;
 use events::Change;
-use scripts::{Depth, Depths, Failed, Look, Pace, Succeeded, Unpark};
+use scripts::{Depth, Depths, Failed, Look, Pace, Succeeded, Unpark, Unprobed};
 
 /// The longest that anything is left alone before it is looked at again: a destination that is
 /// resumed while another node still thinks it paused heals by itself.
@@ -39,7 +39,10 @@ pub enum Verdict {
         max_per_second: Option<f64>,
     },
     /// One delivery may, by this caller alone in the whole fleet, to see whether it is back.
-    Probe,
+    Probe {
+        /// Until when, by the store's clock: what tells this probe from another.
+        granted_ms: i64,
+    },
     /// Not before this time by the store's clock, at most 30 s away.
     Wait {
         /// When to ask again.
@@ -102,7 +105,7 @@ impl Destinations {
         let sight = Sight::new(looked.record, looked.now_ms);
         self.0.destinations.see(sight.clone());
         if looked.probe {
-            return Ok(Verdict::Probe);
+            return Ok(Verdict::Probe { granted_ms: sight.record.granted_ms });
         }
         // Due by this node's reckoning, and not by the store's.
         let soon = Verdict::Wait { until_ms: sight.now_ms() + 1_000 };
@@ -162,6 +165,14 @@ impl Destinations {
             self.changed(Change::Recovered, record, "");
             self.look_everywhere(id).await;
         }
+    }
+
+    /// A probe was not sent after all: another may be, now.
+    pub async fn unprobed(&self, id: &str, granted_ms: i64) {
+        let unprobed = Unprobed { destination: id, granted_ms };
+        // If it cannot be written, the grant runs out.
+        let Ok(given) = self.0.store.run(self.home(id), unprobed).await else { return };
+        self.learn(given.record, given.now_ms);
     }
 
     /// An attempt failed. Only what says something about the destination counts: an answer that is

@@ -33,6 +33,14 @@ script! {
 }
 
 script! {
+    /// A probe was not sent.
+    pub struct Unprobed<'a> = "destination_unprobed", write, repeatable {
+        once {}
+        each { destination: &'a str, granted_ms: i64 }
+    } -> Given { now_ms: i64, record: Destination }
+}
+
+script! {
     /// Takes turns at a destination with a rate.
     pub struct Pace<'a> = "destination_pace", write, once_only {
         once {}

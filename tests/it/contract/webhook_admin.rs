@@ -167,6 +167,7 @@ async fn a_delivery_is_shown_dropped_and_sent_again_with_one_id_and_one_body() {
     assert_eq!(globex.replay_webhook(&id).await.refusal(), not_found);
     assert_eq!(globex.drop_webhook(&id).await.status, 204);
     assert_eq!(admin.webhook("nonsense").await.refusal(), not_found);
+    assert_eq!(admin.drop_webhook("nonsense").await.refusal(), not_found);
 
     receiver.answers(Reply::OK);
     for series in 2..=3 {
@@ -276,4 +277,5 @@ async fn a_recovery_is_previewed_limited_stopped_and_refused_by_name() {
     let not_found = "404 not_found not found";
     assert_eq!(node.token("globex-admin").recovery(id).await.refusal(), not_found);
     assert_eq!(admin.recovery("nonsense").await.refusal(), not_found);
+    assert_eq!(admin.stop_recovery("nonsense").await.refusal(), not_found);
 }

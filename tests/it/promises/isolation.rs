@@ -3,6 +3,7 @@
 mod dead_host;
 mod hanging;
 mod operator_events;
+mod probes;
 mod turns;
 
 pub use dead_host::{Crowd, a_dead_host_is_passed};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::text;
 use super::webhooks::{SECRET, completed, hooked, until_outbox_is_empty};
-use crate::support::{Client, Node, Receiver, eventually};
+use crate::support::{Client, Node, Receiver, Redis, eventually};
 
 /// Most of a batch.
 const BATCH: usize = 100;
@@ -102,4 +103,14 @@ async fn until_destination(admin: &Client, origin: &str, state: &str) -> String 
         all.iter().find(|one| one["origin"] == origin).map(|one| text(one, "id"))
     })
     .await
+}
+
+/// The half minute before a destination is tried out is over.
+async fn end_the_pause(redis: &Redis, id: &str) {
+    let keys = redis.keys().await;
+    let record = keys.iter().find(|key| key.ends_with(&format!(":z:{id}"))).unwrap();
+    redis.command::<u64>(&format!("HSET {record} till 1")).await;
+    for key in keys.iter().filter(|key| key.ends_with(":oz")) {
+        redis.command::<u64>(&format!("ZADD {key} XX 1 {id}")).await;
+    }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{SECRET, completed, ended, hooked, taken, until_destination, until_outbox_is_empty};
+use super::{
+    SECRET, completed, end_the_pause, ended, hooked, taken, until_destination,
+    until_outbox_is_empty,
+};
 use crate::support::{Fleet, Keys, Receiver, Redis, Reply, eventually};
 
 #[tokio::test]
@@ -72,14 +75,4 @@ fn by_type(operator: &Receiver) -> BTreeMap<String, Vec<Value>> {
         told.entry(super::text(&body, "type")).or_default().push(body);
     }
     told
-}
-
-/// The half minute before a destination is tried out is over.
-async fn end_the_pause(redis: &Redis, id: &str) {
-    let keys = redis.keys().await;
-    let record = keys.iter().find(|key| key.ends_with(&format!(":z:{id}"))).unwrap();
-    redis.command::<u64>(&format!("HSET {record} till 1")).await;
-    for key in keys.iter().filter(|key| key.ends_with(":oz")) {
-        redis.command::<u64>(&format!("ZADD {key} XX 1 {id}")).await;
-    }
 }
