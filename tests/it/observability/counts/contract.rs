@@ -54,31 +54,37 @@ async fn m3_what_was_claimed_for_a_client_that_left_is_claimed_and_returned() {
     let redis = Redis::start().await;
     let nodes = Nodes::on(&redis, 1).await;
     let node = &nodes.0[0];
-    let id = node.producer().created("m").await["id"].as_str().unwrap().to_owned();
-    let names = ["task_claimed_total", "task_returned_total{reason=\"undelivered\"}"];
-    // While Redis stands still the client goes away: the claim is done for nobody, unless it had not
-    // been sent.
+    let lasting = json!({"command": "m", "payload": 1, "maxAttempts": 100});
+    let id = node.producer().created_as(lasting).await;
+    let names = [
+        "task_claimed_total",
+        "task_returned_total{reason=\"undelivered\"}",
+        "task_retries_total{reason=\"lease_expired\"}",
+    ];
+    // While Redis stands still the client goes away. The claim is not sent, or done for nobody, or
+    // answered before the node has noticed: then its lease runs out.
     for _ in 0..10 {
         redis.freeze();
-        let claim = node.worker().claim("m").into_future();
+        let claim = json!({"commands": ["m"], "leaseSeconds": 1});
+        let claim = node.worker().claim_as(claim).into_future();
         let left = tokio::time::timeout(Duration::from_millis(100), claim).await;
         redis.thaw();
         assert!(left.is_err(), "nobody answered");
         eventually("what was taken came back", async || {
             let ready = node.admin().counts("m").await[0] == 1;
-            let [claimed, returned] = nodes.counted(names).await;
-            (ready && claimed == returned).then_some(())
+            let [claimed, returned, expired] = nodes.counted(names).await;
+            (ready && claimed == returned + expired).then_some(())
         })
         .await;
-        if nodes.counted(names).await[0] > 0.0 {
+        if nodes.counted(names).await[1] > 0.0 {
             break;
         }
     }
-    let [_, before] = nodes.counted(names).await;
+    let [before, ..] = nodes.counted(names).await;
     node.worker().claimed("m").await;
     node.worker().abandon(&id).await.json_of(200);
-    let [claimed, undelivered] = nodes.counted(names).await;
-    assert_eq!((claimed, undelivered), (before + 1.0, before));
+    let [claimed, undelivered, expired] = nodes.counted(names).await;
+    assert_eq!((claimed, undelivered + expired), (before + 1.0, before));
     assert_eq!(nodes.sum(&of_m("task_returned_total{reason=\"abandon\"}")).await, 1.0);
 }
 
