@@ -1,6 +1,6 @@
 //! What requests leave in a scrape.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -142,43 +142,42 @@ async fn m20_gauges_of_what_is_under_way_return_to_zero_however_requests_end() {
         }
         (samples, highest)
     });
-    let (mut short, mut long) = (JoinSet::new(), JoinSet::new());
-    for n in 0..500 {
-        let (producer, worker) = (node.producer(), node.worker());
-        match n % 5 {
-            0 => short.spawn(producer.read(NOBODYS_TASK).header("X-Panic", "now").into_future()),
-            1 => short.spawn(node.token("nobody").read(NOBODYS_TASK).into_future()),
-            2 => {
+    let mut long = JoinSet::new();
+    for wave in 0..4 {
+        for _ in 0..25 {
+            let id = node.producer().created_as(json!({"command": "m", "payload": 1})).await;
+            let wait = json!({"commands": ["none"], "waitSeconds": 30});
+            long.spawn(node.worker().claim_as(wait).into_future());
+            long.spawn(node.producer().result_within(&id, 30).into_future());
+        }
+        let begun = f64::from(50 * (wave + 1));
+        eventually("they wait", async || {
+            let scrape = node.scrape().await;
+            let waiting = scrape.value(GAUGES[1]) + scrape.value(GAUGES[2]);
+            (waiting == begun && scrape.value(GAUGES[0]) == begun).then_some(())
+        })
+        .await;
+    }
+    let mut short = JoinSet::new();
+    for n in 0..300 {
+        let producer = node.producer();
+        short.spawn(match n % 3 {
+            0 => producer.read(NOBODYS_TASK).header("X-Panic", "now").into_future(),
+            1 => node.token("nobody").read(NOBODYS_TASK).into_future(),
+            _ => {
                 let large = json!({"command": "m", "payload": "x".repeat(5000)});
-                short.spawn(producer.create(large).into_future())
+                producer.create(large).into_future()
             }
-            3 => {
-                let wait = json!({"commands": ["none"], "waitSeconds": 30});
-                long.spawn(worker.claim_as(wait).into_future())
-            }
-            _ => long.spawn({
-                let created = producer.clone();
-                async move {
-                    let id = created.created("m").await["id"].as_str().unwrap().to_owned();
-                    producer.result_within(&id, 30).await
-                }
-            }),
-        };
+        });
     }
-    let mut codes = [0; 3];
+    let mut codes = BTreeMap::new();
     while let Some(answer) = short.join_next().await {
-        let status = answer.unwrap().status;
-        let at = [500, 401, 413].iter().position(|code| *code == status);
-        codes[at.unwrap_or_else(|| panic!("{status}"))] += 1;
+        *codes.entry(answer.unwrap().status).or_insert(0.0) += 1.0;
     }
-    assert_eq!(codes, [100, 100, 100]);
-    eventually("two hundred wait", async || {
-        let scrape = node.scrape().await;
-        let waiting = scrape.value(GAUGES[1]) + scrape.value(GAUGES[2]);
-        (waiting == 200.0 && scrape.value(GAUGES[0]) == 200.0).then_some(())
-    })
-    .await;
-    // Half of them are cancelled in the middle, and so are their connections.
+    assert_eq!((codes[&500], codes[&401]), (100.0, 100.0));
+    // On a busy machine a body may come too late to be found too large.
+    assert!(codes[&413] > 0.0 && codes.keys().all(|code| [500, 401, 413, 408].contains(code)));
+    // They are cancelled in the middle, and so are their connections.
     long.abort_all();
     while long.join_next().await.is_some() {}
     eventually("nothing is under way", async || {
@@ -190,8 +189,11 @@ async fn m20_gauges_of_what_is_under_way_return_to_zero_however_requests_end() {
     let (samples, highest) = samples.await.unwrap();
     assert!(samples > 3 && highest >= 200.0, "{samples} samples, at most {highest}");
     let scrape = node.scrape().await;
-    assert_eq!(scrape.sum("codeq_http_requests_total", "code=\"500\""), 100.0);
-    assert_eq!(scrape.sum("codeq_http_requests_total", "code=\"499\""), 200.0);
+    codes.insert(499, 200.0);
+    for (code, count) in codes {
+        let counted = scrape.sum("codeq_http_requests_total", &format!("code=\"{code}\""));
+        assert_eq!(counted, count, "{code}");
+    }
 }
 
 #[tokio::test]
