@@ -231,7 +231,7 @@ impl Node {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address} (CODEQ_PPROF_ADDR)"))?;
-        let profiler = Profiler::new(&instance());
+        let profiler = Profiler::new(&instance(), self.app.metrics.waits().clone());
         self.loops.spawn(diagnostics::serve_profiles(listener, profiler, self.stop.clone()));
         Ok(())
     }
@@ -293,7 +293,7 @@ async fn redis_facts(store: Store) -> Result<RedisFacts, String> {
     let latency = store.ping().await.map_err(|error| error.to_string())?;
     let connections = Some(store.borrowed());
     let mut facts = RedisFacts { latency, connections, ..RedisFacts::default() };
-    if let Ok(mut connection) = store.pool().get().await {
+    if let Ok(mut connection) = store.rare().await {
         let info = redis::cmd("INFO").query_async(&mut connection).await;
         facts.info = info.unwrap_or_default();
     }

@@ -1,12 +1,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::model::QueueName;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{Held, Wait, Wakeup};
+use crate::telemetry::waits::Point;
 
 /// Claims of this node that wait for a task.
 ///
@@ -45,6 +47,15 @@ pub enum Turn {
     Message,
     /// The safety poll found one.
     Poll,
+}
+
+impl Turn {
+    fn source(self) -> Wakeup {
+        match self {
+            Self::Message => Wakeup::ClaimPubsub,
+            Self::Poll => Wakeup::ClaimPoll,
+        }
+    }
 }
 
 const IDLE: u8 = 0;
@@ -137,7 +148,7 @@ impl Waiters {
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.metrics.waits().lock(Point::LockWaiters, &self.0.lines)
     }
 }
 
@@ -169,9 +180,14 @@ impl Waiter {
     }
 
     fn counted(&self, turn: Turn) -> Turn {
-        let source = if turn == Turn::Message { Wakeup::ClaimPubsub } else { Wakeup::ClaimPoll };
-        self.waiters.0.metrics.wakeups.with(source).inc();
+        self.waiters.0.metrics.wakeups.with(turn.source()).inc();
         turn
+    }
+
+    /// The claim that was given this turn is answered, so long after the task was ready.
+    pub fn answered(&self, turn: Turn, latency: Duration) {
+        let latencies = &self.waiters.0.metrics.wakeup_latency;
+        latencies.with(turn.source()).observe(latency.as_secs_f64());
     }
 
     /// The waiter is about to look: from now on a wake-up is a new turn.

@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// [`Error::WrongLayout`] names both sides; [`Error::Unavailable`] while Redis is away.
     pub async fn check(&self) -> Result<Findings, Error> {
-        let mut connection = self.pool().get().await.map_err(|error| {
+        let mut connection = self.rare().await.map_err(|error| {
             tracing::debug!(
                 target: "codeq::store", category = "debug", event = "store.unchecked",
                 error.message = %error, "no connection for the check of the store"

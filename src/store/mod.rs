@@ -47,6 +47,7 @@ pub use wake::{Heard, Listening};
 use crate::model::{Partition, Partitions};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{Cache, PoolState};
+use crate::telemetry::waits::Point;
 use connect::{Primary, Topology};
 use lane::{Answer, Called, Common, Job, Lane, Work, orphanage};
 use link::Link;
@@ -90,7 +91,8 @@ impl Store {
         let topology = Topology::new(&options);
         let primaries = topology.primaries();
         let lanes: Vec<Lanes> = primaries.iter().map(|p| Lanes::start(p, &common)).collect();
-        let publish = Lane::start(lanes[0].write.link().clone(), common);
+        let link = lanes[0].write.link().clone();
+        let publish = Lane::start(link, common, Point::GatherPublish, Point::LinkPublish);
         let messages = primaries[0].clone();
         let wake = Wake::start(
             &partitions,
@@ -268,9 +270,13 @@ impl Store {
         Ok(start.elapsed())
     }
 
-    /// Connections for rare work, each pinged before it is handed out: never for a task's way.
-    pub fn pool(&self) -> &Pool {
-        &self.0.pool
+    /// A connection for rare work, pinged before it is handed out: never for a task's way.
+    ///
+    /// # Errors
+    /// When none comes free, or Redis does not answer, in time.
+    pub async fn rare(&self) -> Result<deadpool_redis::Connection, deadpool_redis::PoolError> {
+        let _waiting = self.0.metrics.waits().begin(Point::Pool);
+        self.0.pool.get().await
     }
 
     /// Connections for rare work that are borrowed, that wait, and how many there may be.
@@ -309,9 +315,9 @@ impl Lanes {
         let write = Link::start("writes", primary.clone(), drop);
         let read = Link::start("reads", primary.clone(), drop);
         Self {
-            write: Lane::start(write, common.clone()),
-            read: Lane::start(read.clone(), common.clone()),
-            bulk: Lane::start(read, common.clone()),
+            write: Lane::start(write, common.clone(), Point::GatherWrite, Point::LinkWrite),
+            read: Lane::start(read.clone(), common.clone(), Point::GatherRead, Point::LinkRead),
+            bulk: Lane::start(read, common.clone(), Point::GatherBulk, Point::LinkBulk),
         }
     }
 }

@@ -213,19 +213,27 @@ impl<'a> Search<'a> {
         }
         let _heard = self.listen(app).await;
         let waiter = app.waiters.join(self.place.wanted(self.tenant));
+        let (mut woken, mut waits_since) = (None, Instant::now());
         loop {
+            let looks = Instant::now();
             let tasks = self.look_in_turn(app, &mut handover, &waiter, until).await?;
+            if let (Some(turn), Some(latency)) = (woken, handover.since_ready()) {
+                // What was ready before could not be had, as in a queue that was paused.
+                waiter.answered(turn, latency.min(waits_since.elapsed()));
+            }
             if !tasks.is_empty() || app.draining.is_cancelled() {
                 return Ok((tasks, handover));
             }
-            let woken = http::deliberately(async {
+            waits_since = looks;
+            woken = http::deliberately(async {
                 tokio::select! {
-                    _ = waiter.turn() => true,
-                    () = app.draining.cancelled() => false,
-                    () = tokio::time::sleep_until(until) => false,
+                    turn = waiter.turn() => Some(turn),
+                    () = app.draining.cancelled() => None,
+                    () = tokio::time::sleep_until(until) => None,
                 }
-            });
-            if !woken.await {
+            })
+            .await;
+            if woken.is_none() {
                 return Ok((Vec::new(), handover));
             }
         }
@@ -351,7 +359,7 @@ impl<'a> Search<'a> {
         let claimed = app.store.run_with_orphan(partition, claim, on_orphan).await?;
         count(app, &claimed, lease_ms);
         for granted in &claimed.tasks {
-            handover.add(granted.id, &granted.token);
+            handover.add(granted.id, &granted.token, self.ready_for(granted));
         }
         let left = usize::try_from(claimed.left).unwrap_or(0);
         let mut tasks = Vec::with_capacity(claimed.tasks.len());
@@ -373,6 +381,12 @@ impl<'a> Search<'a> {
             app.waiters.wake(&queue, left, crate::app::Turn::Message);
         }
         Ok(tasks)
+    }
+
+    /// How long a task was ready when it was taken, by Redis' clock.
+    fn ready_for(&self, granted: &Granted) -> Duration {
+        let taken_ms = granted.until_ms - i64::try_from(self.lease_ms).unwrap_or(0);
+        Duration::from_millis(u64::try_from(taken_ms - granted.visible_ms).unwrap_or(0))
     }
 
     fn leased(&self, granted: &Granted, body: &record::Body, step: &events::Drawn) -> Task {

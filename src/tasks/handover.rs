@@ -3,12 +3,14 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::model::{TaskId, TenantId};
@@ -22,6 +24,8 @@ use super::events;
 pub struct Handover {
     giver: Arc<Giver>,
     tasks: Vec<(TaskId, String)>,
+    /// How long the one that had been ready longest was so when it was taken, and when that was.
+    ready: Option<(Duration, Instant)>,
 }
 
 /// Gives tasks back that were taken for somebody who is gone.
@@ -35,12 +39,21 @@ impl Handover {
     /// Nothing is on its way yet.
     pub fn new(app: &App, worker: &str, tenant: &TenantId) -> Self {
         let giver = Giver { app: app.clone(), worker: worker.to_owned(), tenant: tenant.clone() };
-        Self { giver: Arc::new(giver), tasks: Vec::new() }
+        Self { giver: Arc::new(giver), tasks: Vec::new(), ready: None }
     }
 
-    /// A task was taken.
-    pub fn add(&mut self, id: TaskId, token: &str) {
+    /// A task was taken that had been ready for so long, by Redis' clock.
+    pub fn add(&mut self, id: TaskId, token: &str, ready: Duration) {
         self.tasks.push((id, token.to_owned()));
+        if self.ready.is_none_or(|(longest, _)| ready > longest) {
+            self.ready = Some((ready, Instant::now()));
+        }
+    }
+
+    /// Time since the first of the tasks became ready: by Redis' clock until it was taken, by this
+    /// node's from then on. What the answer took from Redis to here is in neither.
+    pub fn since_ready(&self) -> Option<Duration> {
+        self.ready.map(|(ready, taken)| ready + taken.elapsed())
     }
 
     /// For answers of the store that come when nobody waits any more.

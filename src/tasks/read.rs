@@ -97,7 +97,8 @@ async fn wait_for(
     if app.store.is_up() {
         let _ = tokio::time::timeout(SAFETY_POLL, listening.ready()).await;
     }
-    let mut asked = false;
+    // Redis' time when the wait began, and when that was here: nothing else tells it to a read.
+    let mut asked: Option<(i64, Instant)> = None;
     let mut told = None;
     loop {
         let woken = awaiting.woken();
@@ -105,9 +106,10 @@ async fn wait_for(
         woken.as_mut().enable();
         // The mark makes the ending node tell; the look after it finds what ended before.
         let looked = async {
-            if !asked {
+            if asked.is_none() {
                 let wait_ms = u64::try_from(wait.as_millis()).expect("at most a minute");
-                app.store.run(id.partition(), Await { id, wait_ms }).await?;
+                let awaited = app.store.run(id.partition(), Await { id, wait_ms }).await?;
+                asked = Some((awaited.until_ms - wait_ms.cast_signed(), Instant::now()));
             }
             look(app, id, tenant).await
         };
@@ -115,10 +117,13 @@ async fn wait_for(
             Ok(Some(result)) => {
                 if let Some(source) = told {
                     app.metrics.wakeups.with(source).inc();
+                    let latency = asked.map(|asked| since_end(&result.result, asked));
+                    let latency = latency.unwrap_or_default().as_secs_f64();
+                    app.metrics.wakeup_latency.with(source).observe(latency);
                 }
                 return Ok(Json(result));
             }
-            Ok(None) => asked = true,
+            Ok(None) => {}
             Err(Error::StoreUnavailable) if Instant::now() < until => {
                 http::deliberately(async {
                     tokio::select! {
@@ -128,14 +133,14 @@ async fn wait_for(
                     }
                 })
                 .await?;
-                asked = false;
+                asked = None;
                 continue;
             }
             Err(error) => return Err(error),
         }
         let turn = http::deliberately(async {
             tokio::select! {
-                () = woken => Ok(Wakeup::ResultPubsub),
+                () = woken => Ok(awaiting.source()),
                 () = tokio::time::sleep_until(until.min(Instant::now() + SAFETY_POLL)) => {
                     if Instant::now() < until { Ok(Wakeup::ResultPoll) } else { Err(none_yet()) }
                 }
@@ -144,4 +149,12 @@ async fn wait_for(
         });
         told = Some(turn.await?);
     }
+}
+
+/// Time since a task ended. `asked` is a moment by Redis' clock and by this node's: a wait is too
+/// short for the two to drift apart.
+fn since_end(result: &ResultRecord, (redis_ms, here): (i64, Instant)) -> Duration {
+    let before_asked = redis_ms - result.completed_at.ms();
+    let asked_ago = i64::try_from(here.elapsed().as_millis()).unwrap_or(i64::MAX);
+    Duration::from_millis(u64::try_from(before_asked.saturating_add(asked_ago)).unwrap_or(0))
 }

@@ -9,7 +9,9 @@ pub mod log;
 pub mod metrics;
 mod start;
 pub mod trace;
+pub mod waits;
 
 pub use log::LogControl;
 pub use metrics::Metrics;
 pub use start::{CannotStart, Options, Telemetry, console, start};
+pub use waits::Waits;

@@ -51,7 +51,7 @@ pub enum CannotStart {
 #[must_use = "lines are written until the guard is dropped"]
 pub fn console(metrics: &Metrics) -> Console {
     let levels = LogLevels::from_env();
-    let sink = Sink::start(std::io::stdout(), metrics.log_lines_dropped.clone());
+    let sink = Sink::start(std::io::stdout(), metrics.log_lines_dropped.clone(), metrics.waits());
     let format = match std::env::var("LOG_FORMAT").as_deref() {
         Ok("text") => Format::Text,
         _ => Format::Json,
@@ -90,7 +90,7 @@ pub struct Telemetry {
 /// # Errors
 /// When a setting is wrong; an unreachable collector is none.
 pub fn start(options: Options, metrics: &Metrics) -> Result<Telemetry, CannotStart> {
-    let sink = Sink::start(std::io::stdout(), metrics.log_lines_dropped.clone());
+    let sink = Sink::start(std::io::stdout(), metrics.log_lines_dropped.clone(), metrics.waits());
     let (subscriber, telemetry) = build(options, metrics, sink)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| CannotStart::Twice)?;
     log::panics_become_lines();

@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, Todo};
 use crate::model::Partition;
 use crate::store;
+use crate::telemetry::Waits;
 use crate::telemetry::metrics::LoopKind;
+use crate::telemetry::waits::{Point, Waiting};
 
 use super::carrier;
 use super::destinations::Destinations;
@@ -57,6 +59,8 @@ pub async fn run(app: App, stop: CancellationToken) {
         parked: HashSet::new(),
         tasks: JoinSet::new(),
         asked: Instant::now(),
+        no_room: None,
+        no_claim: None,
     };
     let _listening = work.app.store.listen_to_fleet();
     loop {
@@ -111,12 +115,22 @@ struct Work {
     /// Destinations that have deliveries under way.
     lines: HashMap<String, Line>,
     /// Destinations without room, and where more waits for them.
-    waiting: HashMap<String, VecDeque<u16>>,
+    waiting: HashMap<String, NoRoom>,
     /// Destinations that were just found to be left alone.
     parked: HashSet<String>,
     tasks: JoinSet<()>,
     /// When others were last asked for help.
     asked: Instant,
+    /// Something is due, and this node has no room.
+    no_room: Option<Waiting>,
+    /// Something may be due, and all claims are under way.
+    no_claim: Option<Waiting>,
+}
+
+/// Where more waits for a destination without room.
+struct NoRoom {
+    partitions: VecDeque<u16>,
+    waiting: Waiting,
 }
 
 impl Work {
@@ -147,18 +161,29 @@ impl Work {
         if left > half {
             return;
         }
-        let Some(mut partitions) = self.waiting.remove(destination) else { return };
+        let Some(NoRoom { mut partitions, waiting }) = self.waiting.remove(destination) else {
+            return;
+        };
         let wakes = if left == 0 { partitions.len() } else { CLAIMS.min(partitions.len()) };
         for partition in partitions.drain(..wakes) {
             self.look_at(Partition::new(partition), Todo::default());
         }
         if !partitions.is_empty() {
-            self.waiting.insert(destination.clone(), partitions);
+            self.waiting.insert(destination.clone(), NoRoom { partitions, waiting });
         }
     }
 
-    /// Claims while there is room and something to look at.
+    /// Claims while there is room and something to look at, and notes what the rest waits for.
     fn claim_all(&mut self) {
+        self.claim_what_fits();
+        let waits = self.app.metrics.waits();
+        let rest = !self.todo.is_empty();
+        // Room that is reserved for claims under way comes back with them.
+        waits.keep(&mut self.no_room, Point::WebhookSlot, rest && self.claiming == 0);
+        waits.keep(&mut self.no_claim, Point::OutboxClaim, rest && self.claiming > 0);
+    }
+
+    fn claim_what_fits(&mut self) {
         while self.claiming < CLAIMS && self.room > 0 {
             let Some((partition, todo)) = self.todo.pop_front() else { return };
             let reserved = self.room.min(MOST);
@@ -252,9 +277,13 @@ impl Work {
             // Room may have come free since the claim was sent; then nobody would look again.
             match self.lines.contains_key(&destination) {
                 true => {
-                    let waiting = self.waiting.entry(destination).or_default();
-                    if !waiting.contains(&partition.number()) {
-                        waiting.push_back(partition.number());
+                    let no_room = || NoRoom {
+                        partitions: VecDeque::new(),
+                        waiting: self.app.metrics.waits().begin(Point::WebhookHostSlot),
+                    };
+                    let waiting = self.waiting.entry(destination).or_insert_with(no_room);
+                    if !waiting.partitions.contains(&partition.number()) {
+                        waiting.partitions.push_back(partition.number());
                     }
                 }
                 false => self.look_at(partition, Todo::default()),
@@ -286,6 +315,7 @@ impl Work {
             let slot = || Slot {
                 seats: line.seats.clone(),
                 seat: None,
+                waits: self.app.metrics.waits().clone(),
                 freed: Freed { destination: destination.clone(), ..Freed::default() },
                 to: self.freed.clone(),
             };
@@ -336,6 +366,7 @@ impl Line {
 pub(super) struct Slot {
     seats: Arc<Semaphore>,
     seat: Option<OwnedSemaphorePermit>,
+    waits: Waits,
     freed: Freed,
     to: mpsc::UnboundedSender<Freed>,
 }
@@ -355,7 +386,10 @@ impl Slot {
     pub(super) async fn sit_down(mut self) -> Option<Self> {
         self.seat = match self.seats.clone().try_acquire_owned() {
             Ok(seat) => Some(seat),
-            Err(_) => Some(timeout(PATIENCE, self.seats.clone().acquire_owned()).await.ok()?.ok()?),
+            Err(_) => {
+                let _waiting = self.waits.begin(Point::WebhookHostSlot);
+                Some(timeout(PATIENCE, self.seats.clone().acquire_owned()).await.ok()?.ok()?)
+            }
         };
         Some(self)
     }

@@ -124,6 +124,8 @@ pub(in crate::store) struct Job {
     pub reloads: u8,
     /// The script's loads when the job was last sent, see `Known::loads`.
     pub loads_seen: u64,
+    /// Its wait was counted: an item that is sent again waited for something else.
+    pub is_counted: bool,
     answer: Option<oneshot::Sender<Answer>>,
     pub orphanage: Option<Arc<dyn Orphanage>>,
 }
@@ -153,6 +155,7 @@ impl Job {
             alone: false,
             reloads: 0,
             loads_seen: 0,
+            is_counted: false,
             answer,
             orphanage,
         })

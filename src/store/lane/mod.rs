@@ -32,6 +32,7 @@ use super::link::{Link, Live, State};
 use super::{Error, Library};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreFailure;
+use crate::telemetry::waits::{Point, Tally};
 use batch::{Batch, Scripts};
 use flight::Flight;
 pub(super) use job::{Answer, Called, Job, Orphanage, Pending, Work, orphanage};
@@ -68,7 +69,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub fn start(link: Link, common: Common) -> Self {
+    /// `gather` and `bound` are where its items and its batches wait.
+    pub fn start(link: Link, common: Common, gather: Point, bound: Point) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE_ITEMS);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let metrics = common.metrics.clone();
@@ -81,6 +83,9 @@ impl Lane {
             flights: FuturesUnordered::new(),
             scripts: Scripts::new(common.library.clone()),
             timeouts: 0,
+            gathered: common.metrics.waits().tally(gather),
+            bounded: common.metrics.waits().tally(bound),
+            full_since: None,
             common,
         };
         tokio::spawn(runner.run());
@@ -128,6 +133,12 @@ struct Runner {
     scripts: Scripts,
     /// Flights in a row that no answer came to.
     timeouts: u32,
+    /// How long items waited to be sent.
+    gathered: Tally,
+    /// How long batches waited for one under way to come back.
+    bounded: Tally,
+    /// Since when [`FLIGHTS`] are under way.
+    full_since: Option<Instant>,
     common: Common,
 }
 
@@ -168,6 +179,9 @@ impl Runner {
                 {
                     let flight = self.take_off(live.clone(), batch);
                     self.flights.push(flight);
+                    if self.flights.len() == FLIGHTS {
+                        self.full_since = Some(Instant::now());
+                    }
                 }
                 self.flights.len() < FLIGHTS
             }
@@ -194,6 +208,7 @@ impl Runner {
     fn gather(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
         let now = Instant::now();
+        let (full_since, mut oldest) = (self.full_since.take(), now);
         while batch.items < BATCH_ITEMS {
             let Some(mut job) = self.next_job() else { break };
             if job.abandoned() {
@@ -213,8 +228,17 @@ impl Runner {
                 self.fail(&mut job, Error::Script(error), StoreFailure::Other);
                 continue;
             }
+            oldest = oldest.min(job.since);
+            if !std::mem::replace(&mut job.is_counted, true) {
+                self.gathered.add(now.saturating_duration_since(job.since));
+            }
             batch.add(job);
         }
+        if let Some(full_since) = full_since.filter(|_| batch.items > 0) {
+            self.bounded.add(now.saturating_duration_since(oldest.max(full_since)));
+        }
+        self.gathered.tell();
+        self.bounded.tell();
         (batch.items > 0).then_some(batch)
     }
 

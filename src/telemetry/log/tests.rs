@@ -35,7 +35,7 @@ impl Logged {
     fn start(change: impl FnOnce(&mut Options)) -> Self {
         let metrics = Metrics::new();
         let kept = Kept::default();
-        let sink = Sink::start(kept.clone(), metrics.log_lines_dropped.clone());
+        let sink = Sink::start(kept.clone(), metrics.log_lines_dropped.clone(), metrics.waits());
         let mut options = Options {
             identity: Identity { env: "test".into(), instance: "node-1".into() },
             format: Format::Json,

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
+use crate::telemetry::Waits;
+use crate::telemetry::waits::Point;
+
 /// Bytes that may wait for the reader.
 const MOST_WAITING: usize = 4 * 1024 * 1024;
 
@@ -23,6 +26,7 @@ struct Shared {
     waiting: Mutex<Waiting>,
     changed: Condvar,
     dropped: IntCounter,
+    waits: Waits,
 }
 
 #[derive(Default)]
@@ -35,9 +39,9 @@ struct Waiting {
 
 impl Sink {
     /// Starts the thread that writes to `out` until [`Sink::close`].
-    pub fn start(mut out: impl Write + Send + 'static, dropped: IntCounter) -> Self {
-        let sink =
-            Self(Arc::new(Shared { waiting: Mutex::default(), changed: Condvar::new(), dropped }));
+    pub fn start(mut out: impl Write + Send + 'static, dropped: IntCounter, waits: &Waits) -> Self {
+        let (waiting, changed, waits) = (Mutex::default(), Condvar::new(), waits.clone());
+        let sink = Self(Arc::new(Shared { waiting, changed, dropped, waits }));
         let shared = sink.clone();
         let thread = std::thread::Builder::new().name("codeq-log".into());
         let started = thread.spawn(move || {
@@ -56,7 +60,7 @@ impl Sink {
 
     /// Hands over one line, its line end included.
     pub fn line(&self, line: &[u8]) {
-        let mut waiting = self.lock();
+        let mut waiting = self.0.waits.lock(Point::LogWriter, &self.0.waiting);
         if waiting.closed || waiting.bytes.len() + line.len() > MOST_WAITING {
             drop(waiting);
             self.0.dropped.inc();
@@ -119,6 +123,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::telemetry::Metrics;
 
     /// A reader that takes nothing until it is told to.
     struct Stuck(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
@@ -140,7 +145,8 @@ mod tests {
         let (go, stuck) = mpsc::channel();
         let written = Arc::new(Mutex::new(Vec::new()));
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let sink = Sink::start(Stuck(stuck, written.clone()), dropped.clone());
+        let sink =
+            Sink::start(Stuck(stuck, written.clone()), dropped.clone(), Metrics::new().waits());
         let line = [b'x'; 1024];
         let lines = 3 * MOST_WAITING / line.len();
         for _ in 0..lines {
@@ -159,7 +165,8 @@ mod tests {
         drop(go);
         let written = Arc::new(Mutex::new(Vec::new()));
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let sink = Sink::start(Stuck(free, written.clone()), dropped.clone());
+        let sink =
+            Sink::start(Stuck(free, written.clone()), dropped.clone(), Metrics::new().waits());
         let expected: String = (0..2000).map(|at| format!("{at}\n")).collect();
         for line in expected.split_inclusive('\n') {
             sink.line(line.as_bytes());

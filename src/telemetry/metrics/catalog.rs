@@ -87,6 +87,8 @@ const UNWAITED: &[f64] = &[
 /// Delays inside of a node, in seconds.
 const DELAYS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+/// From "it is there" to the answer of who waited for it, in seconds.
+const WOKEN: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
 
 families! {
     /// Tasks accepted, once each. A replayed idempotency key does not count.
@@ -189,6 +191,12 @@ families! {
     /// Long polls woken. Many from source poll mean that messages were lost.
     /// When: a long poll looks because it was woken.
     wakeups: By<Wakeup, IntCounter> = "codeq_wakeups_total" ["kind", "source"];
+    /// Time from a task being ready, or its result stored, by Redis' clock, until the long poll that was woken for it is answered.
+    /// When: a long poll that was woken is answered.
+    wakeup_latency: By<Wakeup, Histogram> = "codeq_wakeup_latency_seconds" ["kind", "source"] WOKEN;
+    /// Time that work of this node waited at its named wait points. Long polls are none.
+    /// When: the wait ends.
+    wait_time: By<WaitKind, Histogram> = "codeq_wait_seconds" ["kind"] DELAYS;
     /// Long polls that wait now.
     /// When: from the moment a call waits to its answer.
     waiters: By<Wait, HeldGauge> = "codeq_waiters" ["kind"];

@@ -109,6 +109,18 @@ labels! {
         Result => "result",
     }
 
+    /// A kind of named wait points.
+    WaitKind {
+        Gather => "gather",
+        Link => "link",
+        Pool => "pool",
+        WebhookSlot => "webhook_slot",
+        WebhookHostSlot => "webhook_host_slot",
+        OutboxClaim => "outbox_claim",
+        Lock => "lock",
+        LogWriter => "log_writer",
+    }
+
     /// What ended a wait: labels `kind`, `source`. Many `poll` mean that messages were lost.
     Wakeup {
         ClaimPubsub => "claim" "pubsub",

@@ -28,6 +28,8 @@ pub use machine::ALL as MACHINE;
 pub use recording::{Counter, Histogram, IntCounter, is_recording};
 pub use reference::reference;
 
+use super::Waits;
+
 /// Every metric of this node. Cheap to clone; derefs to the families of the catalog.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -35,6 +37,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     home: Home,
     families: Families,
+    waits: Waits,
     commands: Kept<CommandMetrics>,
     operations: Kept<OperationMetrics>,
     routes: Kept<[OnceLock<RouteMetrics>; METHODS.len()]>,
@@ -59,6 +62,7 @@ impl Metrics {
             .set(1.0);
         Self(Arc::new(Inner {
             home,
+            waits: Waits::new(&families.wait_time),
             families,
             commands: Kept::default(),
             operations: Kept::default(),
@@ -69,6 +73,11 @@ impl Metrics {
     /// The registry, for a collector of its own.
     pub fn registry(&self) -> &Registry {
         &self.0.home.registry
+    }
+
+    /// The named wait points.
+    pub fn waits(&self) -> &Waits {
+        &self.0.waits
     }
 
     /// Everything, in one of the two formats.

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use prometheus::local::LocalHistogram;
+
 static RECORDING: AtomicBool = AtomicBool::new(true);
 
 /// Whether anything is counted. Only a benchmark turns it off, with `CODEQ_METRICS_RECORDING=off`.
@@ -68,6 +70,11 @@ impl Histogram {
         if is_recording() {
             self.0.observe(value);
         }
+    }
+
+    /// A part of it for one owner, who tells of several values at a time.
+    pub fn local(&self) -> LocalHistogram {
+        self.0.local()
     }
 
     /// How many values so far.

@@ -90,7 +90,7 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn node(tracing: Options) -> (impl tracing::Subscriber + Send + Sync, Telemetry, Metrics) {
     let metrics = Metrics::new();
-    let sink = Sink::start(std::io::sink(), metrics.log_lines_dropped.clone());
+    let sink = Sink::start(std::io::sink(), metrics.log_lines_dropped.clone(), metrics.waits());
     let options = TelemetryOptions {
         identity: Identity { env: "test".into(), instance: "node-1".into() },
         format: Format::Json,
