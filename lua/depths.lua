@@ -5,6 +5,7 @@
 -- GIVES numbers    ready, delayed, in progress, dead, subscriptions, whether a queue is paused, and for
 --                  how many ms the oldest has been ready: of label 0, then of 1, and so on
 -- GIVES overdue_ms how late the most overdue delayed task is
+-- GIVES overdue_leases leases that have ended and that no sweep has noticed yet
 -- COSTS O(labels), and for each O(log n) in its subscriptions and a bounded look at its queues
 -- KEEPS everything
 local call = require("lib.call")
@@ -81,7 +82,8 @@ local function depths(labels)
     numbers[7 * n + 7] = oldest[tostring(n)] or 0
   end
   local first = redis.call("ZRANGE", key.delayed, 0, 0, "WITHSCORES")[2]
-  return { numbers, math.max(0, now - (first or now)) }
+  local leases = redis.call("ZCOUNT", key.leases, "-inf", now)
+  return { numbers, math.max(0, now - (first or now)), leases }
 end
 
 return call.each(depths)

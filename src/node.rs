@@ -16,7 +16,8 @@ use crate::app::{App, Machinery};
 use crate::auth::Auth;
 use crate::config::{self, Settings};
 use crate::diagnostics::{
-    CommandDepth, Health, OutboxDepth, Probes, Profiler, Readiness, Reading, RedisFacts, Scraper,
+    CommandDepth, Health, KeySets, OutboxDepth, Probes, Profiler, Readiness, Reading, RedisFacts,
+    Scraper,
 };
 use crate::egress::Egress;
 use crate::http::{self, ServerLimits};
@@ -156,7 +157,7 @@ impl Node {
         let pooled = app.store.clone();
         let scraper = Scraper::new(metrics.clone(), move || depths(counted.clone()))
             .with_look(move || pooled.show_pool());
-        let in_outbox = scraper.clone();
+        let (in_store, auth) = (scraper.clone(), app.auth.clone());
         let health =
             Health::new(readiness.clone(), metrics, telemetry.exporting.clone(), move || {
                 redis_facts(asked.store.clone())
@@ -165,10 +166,11 @@ impl Node {
                 let objects = objects.clone();
                 async move { objects.look().await.map_err(|failed| failed.to_string()) }
             })
-            .with_outbox(move || {
-                let scraper = in_outbox.clone();
-                async move { scraper.outbox().await }
-            });
+            .with_reading(move || {
+                let scraper = in_store.clone();
+                async move { scraper.reading().await.ok_or("the store does not say".to_owned()) }
+            })
+            .with_key_sets(move || auth.has_key_sets().then(|| KeySets { age: auth.jwks_age() }));
         Ok(Self {
             app,
             probes: Probes { readiness, health, scraper },
@@ -291,8 +293,12 @@ where
 
 async fn redis_facts(store: Store) -> Result<RedisFacts, String> {
     let latency = store.ping().await.map_err(|error| error.to_string())?;
-    let connections = Some(store.borrowed());
-    let mut facts = RedisFacts { latency, connections, ..RedisFacts::default() };
+    let mut facts = RedisFacts {
+        latency,
+        connections: Some(store.borrowed()),
+        nearly_full: store.nearly_full(),
+        ..RedisFacts::default()
+    };
     if let Ok(mut connection) = store.rare().await {
         let info = redis::cmd("INFO").query_async(&mut connection).await;
         facts.info = info.unwrap_or_default();
@@ -343,7 +349,8 @@ async fn depths(app: App) -> Result<Reading, store::Error> {
         destinations,
     };
     let overdue_seconds = Some(seconds(counted.overdue_ms));
-    Ok(Reading { commands, tenants, overdue_seconds, outbox: Some(outbox) })
+    let overdue_leases = counted.overdue_leases;
+    Ok(Reading { commands, tenants, overdue_seconds, overdue_leases, outbox: Some(outbox) })
 }
 
 async fn stop_signal() -> std::io::Result<()> {

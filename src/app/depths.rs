@@ -15,7 +15,7 @@ script! {
     pub struct Depths = "depths", read, repeatable {
         once {}
         each { labels: u16 }
-    } -> LabelDepths { numbers: Vec<u64>, overdue_ms: u64 }
+    } -> LabelDepths { numbers: Vec<u64>, overdue_ms: u64, overdue_leases: u64 }
 }
 
 script! {
@@ -60,6 +60,8 @@ pub struct Counted {
     pub labels: Vec<Depth>,
     /// How late the most overdue delayed task is.
     pub overdue_ms: u64,
+    /// Leases that have ended and that no sweep has noticed yet.
+    pub overdue_leases: u64,
     /// Ready, delayed, in progress and dead tasks of each tenant that the settings name.
     pub tenants: Vec<(String, [u64; 4])>,
 }
@@ -92,6 +94,7 @@ impl App {
         }
         for of_partition in depths {
             counted.overdue_ms = counted.overdue_ms.max(of_partition.overdue_ms);
+            counted.overdue_leases += of_partition.overdue_leases;
             for (sums, numbers) in counted.labels.iter_mut().zip(of_partition.numbers.chunks(7)) {
                 sums.add(numbers);
             }

@@ -142,6 +142,11 @@ impl Auth {
         stop.cancelled().await;
     }
 
+    /// Whether any token is verified with a key set.
+    pub fn has_key_sets(&self) -> bool {
+        self.0.validators.iter().any(|validator| validator.key_sets().next().is_some())
+    }
+
     /// How long ago the stalest key set was fetched; `None` when there is no key set at all or
     /// one that was never fetched.
     pub fn jwks_age(&self) -> Option<Duration> {

@@ -59,6 +59,8 @@ pub struct Reading {
     pub tenants: Vec<(String, [u64; 4])>,
     /// How late the most overdue delayed task is; `None` when the store could not be asked.
     pub overdue_seconds: Option<f64>,
+    /// Leases that have ended and that no sweep has noticed yet.
+    pub overdue_leases: u64,
     /// `None` when it could not be read.
     pub outbox: Option<OutboxDepth>,
 }

@@ -12,7 +12,7 @@ mod resources;
 mod scrape;
 
 pub use depths::{CommandDepth, OutboxDepth, Reading};
-pub use health::{Health, Probes, RedisFacts, Report, Status, described, routes};
+pub use health::{Health, KeySets, Probes, RedisFacts, Report, Status, described, routes};
 pub use pprof::{Profiler, serve_profiles};
 pub use readiness::{Readiness, Watch};
 pub use scrape::Scraper;

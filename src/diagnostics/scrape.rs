@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::depths::{Depths, OutboxDepth, Reading, Snapshot};
+use super::depths::{Depths, Reading, Snapshot};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Exposition;
 
@@ -99,10 +99,11 @@ impl Scraper {
         }
     }
 
-    /// How much is in the outbox; `None` while the store is away.
-    pub async fn outbox(&self) -> Option<OutboxDepth> {
+    /// What the queues and the outbox hold; `None` while the store is away.
+    pub async fn reading(&self) -> Option<Reading> {
         self.refresh().await;
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).outbox
+        let reading = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone();
+        reading.outbox.is_some().then_some(reading)
     }
 
     /// Reads the depths unless somebody just did.
@@ -139,7 +140,7 @@ mod tests {
 
     use http_body_util::BodyExt;
 
-    use super::super::depths::CommandDepth;
+    use super::super::depths::{CommandDepth, OutboxDepth};
     use super::*;
 
     async fn text(scraper: &Scraper) -> String {
@@ -209,6 +210,7 @@ mod tests {
             commands: vec![render()],
             tenants: vec![("acme".into(), [1, 2, 3, 4])],
             overdue_seconds: Some(0.5),
+            overdue_leases: 1,
             outbox: Some(outbox),
         }
     }

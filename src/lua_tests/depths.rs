@@ -139,3 +139,16 @@ fn a_worker_counts_for_two_minutes_after_its_last_call_and_leaves_nothing() {
     assert_eq!(lately(&mut world), [0, 0, 0]);
     assert_eq!(world.dump(), "");
 }
+
+#[test]
+fn leases_that_ended_are_overdue_until_a_sweep_has_noticed() {
+    let mut world = World::new();
+    let overdue = |world: &mut World| world.db.one(Depths { labels: 0 }).unwrap().overdue_leases;
+    world.enqueue(&New::task(1)).unwrap();
+    world.take(1);
+    assert_eq!(overdue(&mut world), 0);
+    world.advance(LEASE_MS);
+    assert_eq!(overdue(&mut world), 1);
+    world.sweep();
+    assert_eq!(overdue(&mut world), 0);
+}
