@@ -5,10 +5,10 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 LUA = $(shell find lua -name '*.lua' 2>/dev/null)
 SH = $(shell git ls-files '*.sh' .ci/run)
 .DEFAULT_GOAL := help
-.PHONY: help dev test check soak verify bench fmt tools lint unit
+.PHONY: help dev test check soak verify bench otel-e2e fmt tools lint unit
 
 help: ## list what one can do
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' Makefile | while IFS=@ read -r a b; do printf '  make %-7s %s\n' "$$a" "$$b"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1@\2/p' Makefile | while IFS=@ read -r a b; do printf '  make %-8s %s\n' "$$a" "$$b"; done
 
 dev: ## a running broker, with a private redis-server, data in ./.codeq
 	@scripts/tools.sh dev
@@ -37,6 +37,10 @@ verify: ## drive a node through every surface; target/verify/report.md says whic
 bench: ## build for speed and measure: HTTP calls, Redis time, batches
 	@scripts/tools.sh dev
 	scripts/bench.sh
+
+otel-e2e: ## the release binary against a collector that is not ours, over gRPC and HTTP
+	@scripts/tools.sh cc rust redis python curl jq rotel
+	scripts/otel-e2e.sh
 
 fmt: tools ## format Rust and Lua in place
 	cargo fmt

@@ -8,7 +8,7 @@
 -- EACH  worker    the caller's subject
 -- EACH  leases    fresh lease ids of 16 characters, one for each task wanted
 -- EACH  lease_ms  length of the leases
--- EACH  span      id of the span drawn for the claim, 16 digits, "" without tracing
+-- EACH  span      id drawn for the spans of the claim, 16 digits, "" without tracing
 -- GIVES tasks     for each: id, first 2048 bytes of the body, its size, lease id, lease end, attempt,
 --                 since when it was ready, trace context before the step, "" for that of the creation
 -- GIVES left      ready tasks left in the queue that gave the last of them
@@ -75,7 +75,7 @@ local function pop(queue)
   return nil
 end
 
-local function grant(id, token, worker, lease_ms, span)
+local function grant(id, token, worker, lease_ms, span, n)
   local raw = redis.call("GETRANGE", key.body .. id, "0", LAST)
   if raw == "" then
     return nil
@@ -96,7 +96,7 @@ local function grant(id, token, worker, lease_ms, span)
     of.history, of.attempt, of.ends = kept.history, kept.attempts + 1, kept.ends
     visible, trace = kept.visible, kept.trace
   end
-  of.trace = task.context(found, trace, span)
+  of.trace = task.context(found, trace, span, n)
   lease.write(id, of)
   redis.call("ZADD", key.leases, number(now + lease_ms), id)
   count.add(found.queue, found.label, "r", -1)
@@ -116,7 +116,7 @@ local function take(queue, tasks, leases, worker, lease_ms, span)
     end
     local first = #tasks * 16 + 1
     local granted, refusal =
-      grant(id, string.sub(leases, first, first + 15), worker, lease_ms, span)
+      grant(id, string.sub(leases, first, first + 15), worker, lease_ms, span, #tasks + 1)
     if granted then
       tasks[#tasks + 1] = granted
     elseif refusal then

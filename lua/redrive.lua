@@ -5,7 +5,7 @@
 -- EACH  ids        ids of 22 characters; "": the oldest
 -- EACH  limit      most to take when no ids are given
 -- EACH  before_ms  take only those that died before, when no ids are given; 0: now
--- EACH  span       id of the span drawn for the call, 16 digits, "" without tracing
+-- EACH  span       id drawn for the spans of the call, 16 digits, "" without tracing
 -- GIVES tasks      for each: id, head, trace context before the step, "" for that of the creation
 -- GIVES superseded deliveries removed from the outbox unsent
 -- GIVES expired    label number of each that was no longer there, since its retention ended
@@ -37,7 +37,7 @@ local function redrive(queue, ids, limit, before_ms, span)
       if found.idempotency then
         redis.call("PERSIST", key.idempotency .. found.idempotency)
       end
-      local context = task.context(found, kept.trace, span)
+      local context = task.context(found, kept.trace, span, #tasks + 1)
       local to, now = history.READY, clock.now_ms
       history.push(id, now, kept.attempts, history.REDRIVE, to, "", context, "")
       kept.history = 1

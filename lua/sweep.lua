@@ -13,13 +13,14 @@
 -- EACH  limit      most of each kind to move
 -- EACH  dooms      most folders of artifacts to give up
 -- EACH  chance     random number in [0, 1), from which each backoff draws its own
+-- EACH  span       id drawn for the spans of ended leases, 16 digits, "" without tracing
 -- GIVES ran        0: another sweep ran just now
 -- GIVES more       1: there is more to do at once
 -- GIVES due        how many delayed tasks became ready
 -- GIVES woken      queues whose ready list was empty, each with head and trace context of the task
 --                  that came first
 -- GIVES expired    for each ended lease: id, head, "delayed" or "dead", delay, attempt, claimed,
---                  how long it was held, worker, terminal record, awaited, trace context
+--                  how long it was held, worker, terminal record, awaited, trace context before
 -- GIVES retired    label number of each dead task that went
 -- GIVES outbox     1: a delivery is due
 -- GIVES aged       1: a delivery is pending for too long
@@ -69,7 +70,7 @@ local function wake_due(limit, woken)
   return moved
 end
 
-local function end_leases(limit, chance, expired)
+local function end_leases(limit, chance, span, expired)
   local ended = redis.call("ZRANGEBYSCORE", key.leases, "-inf", now, "LIMIT", 0, limit)
   for n, id in ipairs(ended) do
     local found, refusal = task.of(id)
@@ -85,8 +86,9 @@ local function end_leases(limit, chance, expired)
       local jitter = (chance + n * GOLDEN) % 1
       local delay = retry.backoff(policy, base_ms, max_ms, of.attempt, jitter)
       local cause, message = history.EXPIRED, "LEASE_EXPIRED"
+      local context = task.context(found, of.trace, span, #expired + 1)
       local outcome, applied, record, awaited =
-        retry.task(id, found, of, delay, cause, "", message, of.trace, dlq_ms, hold_ms)
+        retry.task(id, found, of, delay, cause, "", message, context, dlq_ms, hold_ms)
       expired[#expired + 1] = {
         id,
         found.raw,
@@ -178,14 +180,14 @@ local function doom(limit)
   return doomed
 end
 
-local function sweep(guard_ms, limit, dooms, chance)
+local function sweep(guard_ms, limit, dooms, chance, span)
   if guard_ms ~= "0" and not redis.call("SET", key.guard, "1", "NX", "PX", guard_ms) then
     return { 0, 0, 0, {}, {}, {}, 0, 0, {}, {} }
   end
   limit = tonumber(limit)
   local woken, expired = {}, {}
   local due = wake_due(limit, woken)
-  local ended = end_leases(limit, tonumber(chance), expired)
+  local ended = end_leases(limit, tonumber(chance), span, expired)
   local retired, forgotten = retire(limit), forget(limit)
   local over = redis.call("ZRANGEBYSCORE", key.awaited, "-inf", now, "LIMIT", 0, limit)
   if #over > 0 then

@@ -416,6 +416,10 @@ fn telemetry_options(settings: &Settings) -> telemetry::Options {
             },
             propagate_trace_context: tracing.propagate_trace_context,
             propagate_baggage: tracing.propagate_baggage,
+            store_spans: tracing.store_spans,
+            timeout: tracing.timeout,
+            gzip: tracing.compression.is_some(),
+            queue: tracing.queue,
         },
     }
 }

@@ -15,6 +15,7 @@ use crate::model::{Partition, QueueName, TaskId};
 use crate::store;
 use crate::tasks::events::{self, Attempt};
 use crate::telemetry::metrics::{Failed, LoopKind, Sweep as Round};
+use crate::telemetry::trace::{self, draw_span_id, span_begins};
 use crate::{gives, script};
 
 gives! {
@@ -27,9 +28,9 @@ gives! {
 
 script! {
     /// Moves what is due on a partition.
-    pub struct Sweep = "sweep", write, once_only {
+    pub struct Sweep<'a> = "sweep", write, once_only {
         once { policy: &'static str, base_ms: u64, max_ms: u64, dlq_ms: u64, hold_ms: u64, age_ms: u64, lost_ms: u64 }
-        each { guard_ms: u64, limit: u64, dooms: u64, chance: f64 }
+        each { guard_ms: u64, limit: u64, dooms: u64, chance: f64, span: &'a str }
     } -> Swept { ran: bool, more: bool, due: u64, woken: Vec<(QueueName, Bytes, Option<String>)>, expired: Vec<Expired>, retired: Vec<u16>, outbox: bool, aged: bool, doomed: Vec<String>, recoveries: Vec<TaskId> }
 }
 
@@ -110,6 +111,9 @@ async fn sweep_once(
     guard: Duration,
 ) -> Result<Swept, store::Error> {
     let rules = app.rules();
+    let id = draw_span_id();
+    let began = span_begins();
+    let span = id.map(|id| id.to_string()).unwrap_or_default();
     let sweep = Sweep {
         policy: rules.policy,
         base_ms: rules.base_ms,
@@ -122,6 +126,7 @@ async fn sweep_once(
         limit: LIMIT,
         dooms: app.deletions.room(),
         chance: rand::random(),
+        span: &span,
     };
     let swept = app.store.run(partition, sweep).await?;
     for (queue, head, latest) in &swept.woken {
@@ -130,8 +135,13 @@ async fn sweep_once(
             body.map(|body| Cause::of(body, latest.clone())).unwrap_or_default()
         });
     }
-    for expired in &swept.expired {
-        tell(app, expired);
+    if swept.ran {
+        let moved = swept.due + swept.expired.len() as u64 + swept.retired.len() as u64;
+        let mut span = if moved > 0 { trace::Sweep::open(began, id) } else { trace::Sweep::none() };
+        events::swept(app, &mut span, swept.due, swept.expired.len(), &swept.retired);
+        for (at, expired) in swept.expired.iter().enumerate() {
+            tell(app, &span, at + 1, expired);
+        }
     }
     if swept.outbox || swept.aged {
         app.outbox.nudge(partition, swept.aged);
@@ -140,13 +150,10 @@ async fn sweep_once(
     for id in &swept.recoveries {
         app.recoveries.nudge(*id);
     }
-    if swept.ran {
-        events::swept(app, swept.due, swept.expired.len(), &swept.retired);
-    }
     Ok(swept)
 }
 
-fn tell(app: &App, expired: &Expired) {
+fn tell(app: &App, sweep: &trace::Sweep, n: usize, expired: &Expired) {
     if expired.awaited {
         app.announce_done(&expired.id);
     }
@@ -162,5 +169,5 @@ fn tell(app: &App, expired: &Expired) {
         told: None,
         record: &expired.record,
     };
-    events::lease_expired(app, &body, &attempt, expired.trace.as_deref());
+    events::lease_expired(app, sweep, n, &body, &attempt, expired.trace.as_deref());
 }

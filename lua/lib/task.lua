@@ -86,8 +86,9 @@ function task.without_payload(id)
 end
 
 -- The context after a step. The node drew the id of a span for it and offers it in 16 digits; the
--- trace and its flags are the task's own. "" offered: tracing is off, nothing changes.
-function task.context(found, current, offered)
+-- trace and its flags are the task's own. "" offered: tracing is off, nothing changes. Of a call that
+-- moves several tasks, the `n`-th has the number as its last four digits: two may be in one trace.
+function task.context(found, current, offered, n)
   if offered == "" then
     return current
   end
@@ -96,6 +97,9 @@ function task.context(found, current, offered)
   end
   if #current ~= 55 then
     return current
+  end
+  if n then
+    offered = string.format("%s%04x", string.sub(offered, 1, 12), n)
   end
   return string.sub(current, 1, 36) .. offered .. string.sub(current, 53)
 end

@@ -108,7 +108,7 @@ impl App {
         if !begun.held {
             return Ok(false);
         }
-        let span = Step::StoreArtifacts.below(begun.trace.as_deref());
+        let mut span = Step::StoreArtifacts.below(begun.trace.as_deref());
         let bytes: usize = contents.iter().map(|content| content.bytes.len()).sum();
         span.set("codeq.artifact_count", i64::try_from(contents.len()).unwrap_or(i64::MAX))
             .set("codeq.artifact_bytes", i64::try_from(bytes).unwrap_or(i64::MAX));

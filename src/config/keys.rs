@@ -75,7 +75,7 @@ pub(super) const ENV_ONLY: &[(&str, &str, &str)] = &[
     ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", "As the next."),
     ("OTEL_EXPORTER_OTLP_TIMEOUT", "10000", "Time for one export, in milliseconds, 1 to 600000."),
     ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "", "As the next."),
-    ("OTEL_EXPORTER_OTLP_COMPRESSION", "none", "`none`, `gzip` or `zstd`."),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "none", "`none` or `gzip`."),
     (
         "OTEL_TRACES_SAMPLER",
         "",

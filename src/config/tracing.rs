@@ -14,8 +14,20 @@ const EXPORTERS: [(&str, TraceExporter); 3] = [
 ];
 const PROTOCOLS: [(&str, OtlpProtocol); 2] =
     [("grpc", OtlpProtocol::Grpc), ("http/protobuf", OtlpProtocol::HttpProtobuf)];
-const COMPRESSIONS: [(&str, Option<Compression>); 3] =
-    [("none", None), ("gzip", Some(Compression::Gzip)), ("zstd", Some(Compression::Zstd))];
+const COMPRESSIONS: [(&str, Option<Compression>); 2] =
+    [("none", None), ("gzip", Some(Compression::Gzip))];
+/// Numbers that the SDK reads itself, and passes over in silence when they are none.
+const NUMBERS: [&str; 7] = [
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+];
+/// Spans that may wait for their export, as the specification says.
+const QUEUE: usize = 2048;
 const LEVELS: [(&str, LevelFilter); 8] = [
     ("none", LevelFilter::OFF),
     ("off", LevelFilter::OFF),
@@ -57,6 +69,8 @@ pub struct Tracing {
     pub propagate_baggage: bool,
     /// A span per call of the store.
     pub store_spans: bool,
+    /// Most spans that wait for their export: `OTEL_BSP_MAX_QUEUE_SIZE`.
+    pub queue: usize,
     /// `OTEL_LOG_LEVEL`: the SDK's own messages; `None`: as the other modules.
     pub sdk_log_level: Option<LevelFilter>,
 }
@@ -118,8 +132,6 @@ impl OtlpProtocol {
 pub enum Compression {
     /// gzip.
     Gzip,
-    /// Zstandard.
-    Zstd,
 }
 
 impl Compression {
@@ -127,7 +139,6 @@ impl Compression {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
         }
     }
 }
@@ -170,6 +181,7 @@ impl Tracing {
             propagate_trace_context,
             propagate_baggage: r.boolean("tracing.baggage") && propagate_baggage,
             store_spans: r.boolean("tracing.storeSpans"),
+            queue: queue(r),
             sdk_log_level: choice(r, &["OTEL_LOG_LEVEL"], &LEVELS),
         }
     }
@@ -237,6 +249,18 @@ fn timeout(r: &mut Reader<'_>) -> Option<Duration> {
             None
         }
     }
+}
+
+/// Checks the SDK's own numbers; the length of its queue.
+fn queue(r: &mut Reader<'_>) -> usize {
+    for name in NUMBERS {
+        let number = r.var(name).map(|text| text.trim().parse::<u32>());
+        if number.is_some_and(|number| !number.is_ok_and(|number| number > 0)) {
+            r.var_problem(name, false, "must be a whole number above 0");
+        }
+    }
+    let queue = r.var(NUMBERS[0]).and_then(|text| text.trim().parse().ok());
+    queue.unwrap_or(QUEUE)
 }
 
 fn sampler(r: &mut Reader<'_>) -> Sampler {

@@ -12,7 +12,6 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode, Version};
-use tracing::{Instrument as _, Span};
 
 use super::{Context, Error, Missing, RequestId, TraceHeaders, X_REQUEST_ID, waiting};
 use crate::telemetry::metrics::{Held, is_recording};
@@ -53,7 +52,7 @@ async fn exchange<S: Context>(state: S, mut request: Request, next: Next) -> Res
         assert!(!fault, "a failpoint ends this request");
         next.run(request).await
     };
-    let handled = handled.instrument(exchange.span());
+    let handled = exchange.span.around(handled);
     let around = log::Request::new(id.shared(), exchange.incoming.clone());
     let handled = log::within(around, handled);
     // A handler holds nothing that outlives its request half-changed: state lives in the store.
@@ -96,7 +95,7 @@ struct Exchange<S: Context> {
     id: RequestId,
     began: Instant,
     status: Option<StatusCode>,
-    span: Option<Server>,
+    span: Server,
     /// The `traceparent` that came in, for lines of a request that has no span.
     incoming: Option<Arc<str>>,
     in_flight: Option<Held>,
@@ -107,14 +106,14 @@ impl<S: Context> Exchange<S> {
         let path = request.extensions().get::<MatchedPath>().cloned();
         let route = path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
         let is_probe = PROBES.contains(&route);
-        let span = if is_probe { None } else { server_span(request, route, &id) };
+        let span = if is_probe { Server::none() } else { server_span(request, route, &id) };
         Self {
             in_flight: (!is_probe).then(|| state.metrics().http_requests_in_flight.hold()),
             state: state.clone(),
             method: request.method().clone(),
             path,
             id,
-            incoming: incoming(request, span.is_some()),
+            incoming: incoming(request, span.is_open()),
             span,
             began: Instant::now(),
             status: None,
@@ -125,12 +124,8 @@ impl<S: Context> Exchange<S> {
         self.path.as_ref().map_or(UNMATCHED, MatchedPath::as_str)
     }
 
-    fn span(&self) -> Span {
-        self.span.as_ref().map_or_else(Span::none, Server::span)
-    }
-
     fn traceparent(&self) -> Option<HeaderValue> {
-        self.span.as_ref()?.traceparent()?.parse().ok()
+        self.span.traceparent()?.parse().ok()
     }
 
     fn end(mut self, status: StatusCode) {
@@ -148,8 +143,8 @@ impl<S: Context> Drop for Exchange<S> {
             self.state.metrics().route(&self.method, self.route()).ended(status, seconds, waited);
         }
         // A client that went away is no error of ours, nor an answer.
-        if let (Some(span), Some(status)) = (&self.span, self.status) {
-            span.answered(status.as_u16());
+        if let Some(status) = self.status {
+            self.span.answered(status.as_u16());
         }
         self.write_line(status, seconds * 1000.0);
     }
@@ -158,7 +153,7 @@ impl<S: Context> Drop for Exchange<S> {
 impl<S: Context> Exchange<S> {
     /// The access log: what failed through us is seen without asking for it.
     fn write_line(&self, status: StatusCode, duration_ms: f64) {
-        let own = || self.span.as_ref().and_then(Server::traceparent);
+        let own = || self.span.traceparent();
         macro_rules! line {
             ($level:ident, $category:literal) => {
                 tracing::$level!(
@@ -195,19 +190,25 @@ pub(super) fn known(method: &Method) -> &'static str {
 }
 
 /// The span of a request; nothing while tracing is off.
-fn server_span(request: &Request, route: &str, id: &RequestId) -> Option<Server> {
+fn server_span(request: &Request, route: &str, id: &RequestId) -> Server {
     if !trace::is_on() {
-        return None;
+        return Server::none();
     }
     let incoming = TraceHeaders::of(request.headers(), false);
+    let protocol = match request.version() {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
     let span = Server::open(
         known(request.method()),
         route,
         incoming.traceparent.as_deref(),
         incoming.tracestate.as_deref(),
     );
+    span.set("network.protocol.version", protocol);
     if id.is_ours() {
         span.set("codeq.request_id", id.as_str().to_owned());
     }
-    Some(span)
+    span
 }

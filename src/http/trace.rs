@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::Context;
+use crate::telemetry::trace;
 
 /// The longest `tracestate` that is kept, in bytes.
 const MAX_TRACESTATE_BYTES: usize = 512;
@@ -34,6 +35,9 @@ pub struct TraceHeaders {
 impl TraceHeaders {
     /// The `traceparent` alone.
     pub fn parent(headers: &HeaderMap) -> Option<String> {
+        if !trace::propagates() {
+            return None;
+        }
         let mut parents = headers.get_all("traceparent").iter();
         match (parents.next(), parents.next()) {
             (Some(value), None) => value.to_str().ok().and_then(traceparent),
@@ -43,12 +47,13 @@ impl TraceHeaders {
 
     /// Reads the headers of a request.
     pub fn of(headers: &HeaderMap, keeps_baggage: bool) -> Self {
+        let baggage = if keeps_baggage { joined(headers, "baggage") } else { None };
+        let baggage = baggage.filter(|text| is_baggage(text));
         let traceparent = Self::parent(headers);
         // A state without its parent belongs to no trace.
         let tracestate =
             traceparent.as_ref().and_then(|_| tracestate(&joined(headers, "tracestate")?));
-        let baggage = if keeps_baggage { joined(headers, "baggage") } else { None };
-        Self { traceparent, tracestate, baggage: baggage.filter(|text| is_baggage(text)) }
+        Self { traceparent, tracestate, baggage }
     }
 }
 

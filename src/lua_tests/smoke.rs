@@ -203,6 +203,7 @@ async fn sweep(world: &World) {
         limit: 64,
         dooms: 0,
         chance: 0.1,
+        span: "",
     };
     world.store.run(HERE, sweep).await.unwrap();
 }

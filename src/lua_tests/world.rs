@@ -439,7 +439,7 @@ pub fn enqueue(db: &mut Direct, all: &[New]) -> Result<Vec<Result<Enqueued, Erro
 }
 
 /// A sweep without a guard.
-pub fn sweep_of(limit: u64) -> Sweep {
+pub fn sweep_of(limit: u64) -> Sweep<'static> {
     Sweep {
         policy: "fixed",
         base_ms: BACKOFF_MS,
@@ -452,6 +452,7 @@ pub fn sweep_of(limit: u64) -> Sweep {
         limit,
         dooms: limit,
         chance: 0.5,
+        span: "",
     }
 }
 

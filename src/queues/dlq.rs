@@ -137,9 +137,9 @@ fn tell(app: &App, step: &Drawn, partition: Partition, queue: QueueName, back: &
     if let Some(one) = one {
         events::superseded(app, &one, back.superseded);
     }
-    for task in &back.tasks {
+    for (at, task) in back.tasks.iter().enumerate() {
         if let Some(body) = events::head(app, &task.head) {
-            events::redriven(app, step, &task.id, &body, task.trace.as_deref());
+            events::redriven(app, &step.nth(at + 1), &task.id, &body, task.trace.as_deref());
         }
     }
     events::left_dlq(app, &back.expired, DlqMoved::Expired);
@@ -155,7 +155,7 @@ fn cause(step: &Drawn, back: &[Redriven]) -> Cause {
     let of = |first: &Redriven| {
         let body = Body::read_head(&first.head).ok()?;
         let before = first.trace.as_deref().or(body.trace_parent.as_deref());
-        let latest = step.after(before);
+        let latest = step.nth(1).after(before);
         Some(Cause::of(body, latest))
     };
     back.first().and_then(of).unwrap_or_default()

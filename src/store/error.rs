@@ -1,4 +1,5 @@
 use crate::model::Refusal;
+use crate::telemetry::trace::OpenSpan;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,5 +40,18 @@ impl Error {
     /// elsewhere already.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable | Self::Full { .. })
+    }
+
+    /// Says so on the span of the call. A refusal is an answer.
+    pub(super) fn fails(&self, span: &mut OpenSpan) {
+        match self {
+            Self::Refused(_) => {}
+            Self::Unavailable => span.failed("unavailable"),
+            Self::OutcomeUnknown => span.failed("outcome_unknown"),
+            Self::Full { .. } => span.failed("queue_full"),
+            Self::OutOfMemory => span.failed("oom"),
+            Self::Script(_) => span.failed("script"),
+            Self::WrongLayout { .. } => span.failed("wrong_layout"),
+        }
     }
 }

@@ -47,6 +47,7 @@ pub use wake::{Heard, Listening};
 use crate::model::{Partition, Partitions};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{Cache, PoolState};
+use crate::telemetry::trace;
 use crate::telemetry::waits::Point;
 use connect::{Primary, Topology};
 use lane::{Answer, Called, Common, Job, Lane, Work, orphanage};
@@ -118,9 +119,13 @@ impl Store {
     /// # Errors
     /// See [`Error`]: each says whether something may have been done.
     pub async fn run<S: Script>(&self, partition: Partition, item: S) -> Result<S::Reply, Error> {
-        let answer = self.call(partition, &item, None)?;
-        drop(item);
-        reply::read_item(S::NAME, answer.wait().await?)
+        let mut span = trace::store_call(S::NAME);
+        let answered = async {
+            let answer = self.call(partition, &item, None)?;
+            drop(item);
+            reply::read_item(S::NAME, answer.wait().await?)
+        };
+        answered.await.inspect_err(|error| error.fails(&mut span))
     }
 
     /// As [`run`](Self::run), with a home for the answer when the caller is not there any more: it
@@ -134,9 +139,13 @@ impl Store {
         item: S,
         on_orphan: impl FnOnce(S::Reply) + Send + 'static,
     ) -> Result<S::Reply, Error> {
-        let answer = self.call(partition, &item, Some(orphanage::<S>(on_orphan)))?;
-        drop(item);
-        reply::read_item(S::NAME, answer.wait().await?)
+        let mut span = trace::store_call(S::NAME);
+        let answered = async {
+            let answer = self.call(partition, &item, Some(orphanage::<S>(on_orphan)))?;
+            drop(item);
+            reply::read_item(S::NAME, answer.wait().await?)
+        };
+        answered.await.inspect_err(|error| error.fails(&mut span))
     }
 
     fn call<S: Script>(

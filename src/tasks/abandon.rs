@@ -70,8 +70,11 @@ pub async fn abandon(
             },
             move |abandoned: Abandoned| tell(&unheard, &again, &id, &abandoned, &by),
         )
+        .await;
+    let abandoned = step
+        .unless_refused(&app, &id, &worker, abandoned)
         .await
-        .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
+        .map_err(|error| error.not_found_as(Missing::Held))?;
     tell(&app, &step, &id, &abandoned, &worker.subject);
     Ok(http::replayable(abandoned.replayed, &Response { status: "requeued" }))
 }

@@ -5,7 +5,7 @@ use axum::extract::State;
 use bytes::Bytes;
 
 use crate::app::App;
-use crate::http::{self, Admin, Missing, Producer, TaskPath, params, responses};
+use crate::http::{self, Admin, Caller, Missing, Producer, TaskPath, params, responses};
 use crate::model::{Task, TaskId, TenantId};
 use crate::script;
 use crate::telemetry::trace::Step;
@@ -28,7 +28,7 @@ pub async fn cancel(
     producer: Producer,
     path: TaskPath,
 ) -> http::Result<Json<Task>> {
-    call_off(&app, path.id(Missing::Anything)?, &producer.tenant).await
+    call_off(&app, path.id(Missing::Anything)?, &producer).await
 }
 
 /// Cancels a task.
@@ -41,7 +41,9 @@ pub async fn cancel_as_admin(
     path: TaskPath,
 ) -> http::Result<Json<Task>> {
     let (id, tenant) = (path.id(Missing::Anything)?, admin.tenant()?);
-    let task = call_off(&app, id, tenant).await?;
+    let mut caller = (*admin).clone();
+    caller.tenant = tenant.clone();
+    let task = call_off(&app, id, &caller).await?;
     tracing::info!(
         target: "codeq::audit", category = "audit", event = "admin.task_cancelled",
         by = admin.subject.as_str(), tenant_id = tenant.as_str(), task_id = %id,
@@ -51,7 +53,8 @@ pub async fn cancel_as_admin(
     Ok(task)
 }
 
-async fn call_off(app: &App, id: TaskId, tenant: &TenantId) -> http::Result<Json<Task>> {
+async fn call_off(app: &App, id: TaskId, caller: &Caller) -> http::Result<Json<Task>> {
+    let tenant = &caller.tenant;
     let step = events::Drawn::of(Step::Cancel);
     let cancel = Cancel { hold_ms: app.hold_ms(), id: &id, tenant, span: step.offered() };
     let (unheard, again) = (app.clone(), step.clone());
@@ -60,7 +63,8 @@ async fn call_off(app: &App, id: TaskId, tenant: &TenantId) -> http::Result<Json
         .run_with_orphan(id.partition(), cancel, move |cancelled: Cancelled| {
             tell(&unheard, &again, &id, &cancelled);
         })
-        .await?;
+        .await;
+    let cancelled = step.unless_refused(app, &id, caller, cancelled).await?;
     tell(app, &step, &id, &cancelled);
     Ok(Json(find(app, &id, tenant).await?.task()))
 }

@@ -18,7 +18,7 @@ use crate::model::{
     Command, LeaseToken, Location, Partition, QueueName, Status, Task, TaskId, TenantId, Time,
 };
 use crate::store;
-use crate::telemetry::trace::Step;
+use crate::telemetry::trace::{self, Step};
 use crate::{gives, script};
 
 use super::handover::Handover;
@@ -129,7 +129,10 @@ pub async fn claim_batch(
     let (tasks, handover) = search.run(&app).await?;
     Ok(match tasks.is_empty() {
         true => StatusCode::NO_CONTENT.into_response(),
-        false => handover.answer(&BatchResponse { tasks }),
+        false => {
+            trace::say_of_request(trace::BATCH_COUNT, count_of(&tasks));
+            handover.answer(&BatchResponse { tasks })
+        }
     })
 }
 
@@ -139,6 +142,10 @@ async fn take_turn(app: &App, worker: &Worker<scope::Claim>, tasks: usize) -> ht
         events::claim_rejected(worker, error.code());
     }
     taken
+}
+
+fn count_of(tasks: &[Task]) -> i64 {
+    i64::try_from(tasks.len()).unwrap_or(i64::MAX)
 }
 
 /// Seconds that a lease asked for, within the limits.
@@ -364,7 +371,8 @@ impl<'a> Search<'a> {
         let left = usize::try_from(claimed.left).unwrap_or(0);
         let mut tasks = Vec::with_capacity(claimed.tasks.len());
         let mut last = None;
-        for granted in claimed.tasks {
+        for (at, granted) in claimed.tasks.into_iter().enumerate() {
+            let step = step.nth(at + 1);
             let body =
                 state::whole_body(app, &granted.id, granted.body.clone(), granted.size).await?;
             last = Some(body.queue);

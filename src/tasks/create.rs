@@ -19,9 +19,9 @@ use crate::http::{
 use crate::model::record::{self, BODY_HEAD, End, Hooks, NewBody};
 use crate::model::{Command, Location, Priority, QueueName, Task, TaskId, Time};
 use crate::script;
-use crate::telemetry::trace::Step;
+use crate::telemetry::trace::{self, OpenSpan, Step};
 
-use super::{events, state};
+use super::{events, state, step};
 
 /// One task to create.
 #[derive(Deserialize, ToSchema)]
@@ -186,16 +186,24 @@ struct Created {
 pub async fn create(
     State(app): State<App>,
     producer: Producer,
-    trace: TraceHeaders,
+    headers: TraceHeaders,
     header: IdempotencyKeyHeader,
-    Body(mut ask): Body<Request>,
+    ask: http::Result<Body<Request>>,
 ) -> http::Result<Response> {
-    if present(ask.idempotency_key.as_deref()).is_none() {
-        ask.idempotency_key = header.0;
-    }
-    let draft = Draft::check(ask, app.egress.rules())?;
-    app.take(Scope::CreateTask, &producer, &producer.tenant, 1).await?;
-    let created = enqueue(&app, &producer, &trace, draft).await?;
+    // Opened before anything can be refused, so that what is refused can be seen too.
+    let mut span = Step::Create.below_current();
+    let made = async {
+        let Body(mut ask) = ask?;
+        if present(ask.idempotency_key.as_deref()).is_none() {
+            ask.idempotency_key = header.0;
+        }
+        let draft = Draft::of(ask, &mut span, &app, &producer)?;
+        app.take(Scope::CreateTask, &producer, &producer.tenant, 1).await?;
+        enqueue(&app, &mut span, &producer, &headers, draft).await
+    };
+    let made = made.await;
+    let created = made.inspect_err(|error| step::did_not(&mut span, error))?;
+    drop(span);
 
     let mut answer = (StatusCode::ACCEPTED, Json(&created.task)).into_response();
     let said = HeaderValue::from_static("true");
@@ -214,20 +222,24 @@ pub async fn create(
 pub async fn create_batch(
     State(app): State<App>,
     producer: Producer,
-    trace: TraceHeaders,
+    headers: TraceHeaders,
     ask: http::BareOr<Batch>,
 ) -> http::Result<Response> {
     let bare = ask.is_bare();
     let tasks = ask.items("tasks", MAX_BATCH, |batch| batch.tasks)?;
+    trace::say_of_request(trace::BATCH_COUNT, i64::try_from(tasks.len()).unwrap_or(i64::MAX));
     app.take(Scope::CreateTask, &producer, &producer.tenant, tasks.len()).await?;
 
-    let (app, producer, trace) = (&app, &producer, &trace);
+    let (app, producer, headers) = (&app, &producer, &headers);
     let results = futures_util::future::join_all(tasks.into_iter().map(|raw| async move {
+        let mut span = Step::Create.below_current();
         let made = async {
             let ask = http::parse(raw.get().as_bytes()).map_err(Error::InvalidBody)?;
-            enqueue(app, producer, trace, Draft::check(ask, app.egress.rules())?).await
+            let draft = Draft::of(ask, &mut span, app, producer)?;
+            enqueue(app, &mut span, producer, headers, draft).await
         };
-        match made.await {
+        let made = made.await;
+        match made.inspect_err(|error| step::did_not(&mut span, error)) {
             Ok(Created { task, replayed, mismatch }) => {
                 Item::Created { task: Box::new(task), replayed, mismatch }
             }
@@ -247,6 +259,29 @@ fn present(text: Option<&str>) -> Option<&str> {
 }
 
 impl Draft {
+    /// Checks a request, and says of the span what it asks for.
+    fn of(ask: Request, span: &mut OpenSpan, app: &App, producer: &Producer) -> http::Result<Self> {
+        if span.is_recording() {
+            span.set("codeq.tenant_id", producer.tenant.as_str().to_owned())
+                .set(
+                    "codeq.priority",
+                    i64::from(Priority::clamped(ask.priority.unwrap_or(0)).number()),
+                )
+                .set("codeq.has_webhook", present(ask.webhook.as_deref()).is_some())
+                .set(
+                    "codeq.has_idempotency_key",
+                    present(ask.idempotency_key.as_deref()).is_some(),
+                );
+        }
+        // What is no command is only text.
+        let asked = Command::parse(&ask.command).ok();
+        let checked = Self::check(ask, app.egress.rules());
+        if let (Err(_), Some(command)) = (&checked, asked) {
+            events::create_asks(span, &command);
+        }
+        checked
+    }
+
     fn check(ask: Request, rules: &Rules) -> http::Result<Self> {
         let command =
             Command::parse(&ask.command).map_err(|rule| Error::InvalidCommand(rule.into()))?;
@@ -331,8 +366,9 @@ fn now_ms() -> i64 {
 
 async fn enqueue(
     app: &App,
+    span: &mut OpenSpan,
     producer: &Producer,
-    trace: &TraceHeaders,
+    headers: &TraceHeaders,
     draft: Draft,
 ) -> http::Result<Created> {
     if app.store.nearly_full() {
@@ -340,6 +376,7 @@ async fn enqueue(
     }
     let tenant = &producer.tenant;
     let label = app.labels.of_task(&app.store, &draft.command).await?;
+    events::create_asks(span, &app.labels.spelled(label, &draft.command));
     let queue = QueueName::of(tenant, &draft.command);
     let idempotency =
         draft.idempotency_key.as_deref().map(|key| record::idempotency_digest(&queue, key));
@@ -347,8 +384,7 @@ async fn enqueue(
     let partition = app.partitions.of_shard(&queue, shard);
     let id = TaskId::new(partition, u64::try_from(now_ms()).unwrap_or(0));
 
-    let span = Step::Create.below_current();
-    let trace_parent = span.traceparent().or_else(|| trace.traceparent.clone());
+    let trace_parent = span.traceparent().or_else(|| headers.traceparent.clone());
     let destination =
         draft.webhook.as_ref().map(|target| record::destination_digest(tenant, &target.origin()));
     let new = NewBody {
@@ -362,8 +398,8 @@ async fn enqueue(
         command: &draft.command,
         webhook: draft.webhook_text.as_deref(),
         trace_parent: trace_parent.as_deref(),
-        trace_state: trace.tracestate.as_deref(),
-        baggage: trace.baggage.as_deref(),
+        trace_state: headers.tracestate.as_deref(),
+        baggage: headers.baggage.as_deref(),
         payload: draft.payload.get().as_bytes(),
     };
     let (stored, body) = place_body(app, &id, &new).await?;
@@ -379,7 +415,6 @@ async fn enqueue(
         tenant: tenant.clone(),
         producer: producer.subject.clone(),
         priority: draft.priority,
-        has_webhook: draft.webhook.is_some(),
         trace_parent: trace_parent.clone(),
     });
     let (unheard, of) = (app.clone(), made.clone());
@@ -405,18 +440,18 @@ async fn enqueue(
     if enqueued.replayed {
         events::count_replay(app, label);
         let task = state::find(app, &enqueued.id, tenant).await?.task();
-        events::replayed(&span, &task);
+        events::replayed(span, &task);
         return Ok(Created { task, replayed: true, mismatch: enqueued.mismatch });
     }
     if enqueued.length == 1 {
         app.announce_ready(partition, &queue, || Cause {
             trace_parent: trace_parent.clone(),
-            trace_state: trace.tracestate.clone(),
-            baggage: trace.baggage.clone(),
+            trace_state: headers.tracestate.clone(),
+            baggage: headers.baggage.clone(),
         });
     }
     let task = new_task(id, &new, &enqueued);
-    events::created(app, Some(&span), &made, enqueued.max);
+    events::created(app, Some(span), &made, enqueued.max);
     Ok(Created { task, replayed: false, mismatch: false })
 }
 

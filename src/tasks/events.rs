@@ -11,7 +11,7 @@ use crate::telemetry::log::Every;
 use crate::telemetry::metrics::{
     Delivery, DlqMoved, Failed, Returned, Said, Sampled, Status as Ended, Swept,
 };
-use crate::telemetry::trace::{self, SpanId, Step, StepSpan, draw_span_id};
+use crate::telemetry::trace::{self, OpenSpan, Step, Sweep};
 
 use super::abandon::Abandoned;
 use super::cancel::Cancelled;
@@ -20,41 +20,7 @@ use super::heartbeat::Kept;
 use super::nack::Nacked;
 use super::submit::Submitted;
 
-/// A step whose span got its id before the script ran: the script stores the context that the span
-/// will have, so nothing is written twice.
-#[derive(Clone)]
-pub struct Drawn {
-    step: Step,
-    id: Option<SpanId>,
-    offered: String,
-}
-
-impl Drawn {
-    /// Draws an id, if spans are made.
-    pub fn of(step: Step) -> Self {
-        let id = draw_span_id();
-        Self { step, id, offered: id.map(|id| id.to_string()).unwrap_or_default() }
-    }
-
-    /// What the script takes: 16 digits, or "".
-    pub fn offered(&self) -> &str {
-        &self.offered
-    }
-
-    /// The task's context once the step is done.
-    pub fn after(&self, before: Option<&str>) -> Option<String> {
-        let before = before?;
-        match (self.offered.as_str(), before.get(..36), before.get(52..)) {
-            ("", ..) | (_, None, _) | (_, _, None) => Some(before.to_owned()),
-            (span, Some(trace), Some(flags)) => Some(format!("{trace}{span}{flags}")),
-        }
-    }
-
-    fn span(&self, body: &Body, before: Option<&str>) -> StepSpan {
-        let before = before.or(body.trace_parent.as_deref());
-        self.step.below_task(before, body.trace_state.as_deref(), self.id)
-    }
-}
+pub use super::step::Drawn;
 
 /// The beginning of a body, as scripts give it, with the command as its label spells it. One that
 /// cannot be read was logged elsewhere.
@@ -99,20 +65,16 @@ pub(super) struct Made {
     pub tenant: TenantId,
     pub producer: String,
     pub priority: Priority,
-    pub has_webhook: bool,
     pub trace_parent: Option<String>,
 }
 
 /// A producer's task was accepted. Without a span when the producer did not wait for it.
-pub(super) fn created(app: &App, span: Option<&StepSpan>, made: &Made, max_attempts: u16) {
+pub(super) fn created(app: &App, span: Option<&mut OpenSpan>, made: &Made, max_attempts: u16) {
     let command = app.labels.spelled(made.label, &made.command);
-    if let Some(span) = span.filter(|_| trace::is_on()) {
+    if let Some(span) = span.filter(|span| span.is_recording()) {
         span.set("codeq.task_id", made.id.to_string())
-            .set("codeq.command", command.as_str().to_owned())
-            .set("codeq.tenant_id", made.tenant.as_str().to_owned())
-            .set("codeq.priority", i64::from(made.priority.number()))
-            .set("codeq.has_webhook", made.has_webhook)
-            .set("codeq.idempotent_replay", false);
+            .set("codeq.idempotent_replay", false)
+            .set("messaging.message.id", made.id.to_string());
     }
     app.with_label(made.label, |metrics| metrics.created.inc());
     tracing::info!(
@@ -131,8 +93,12 @@ pub(super) fn created(app: &App, span: Option<&StepSpan>, made: &Made, max_attem
 }
 
 /// A producer's key was known.
-pub(super) fn replayed(span: &StepSpan, task: &Task) {
-    span.set("codeq.task_id", task.id.to_string()).set("codeq.idempotent_replay", true);
+pub(super) fn replayed(span: &mut OpenSpan, task: &Task) {
+    if span.is_recording() {
+        span.set("codeq.task_id", task.id.to_string())
+            .set("codeq.idempotent_replay", true)
+            .set("messaging.message.id", task.id.to_string());
+    }
     tracing::debug!(
         target: "codeq::task",
         category = "task",
@@ -165,12 +131,18 @@ pub(super) fn taken(app: &App, granted: &Granted, claimed_ms: i64) {
 pub(super) fn claimed(step: &Drawn, body: &Body, task: &Task, granted: &Granted) {
     let queue_wait_ms = (task.updated_at.ms() - granted.visible_ms).max(0);
     let worker = task.worker_id.as_deref().unwrap_or_default();
-    let span = step.span(body, granted.trace.as_deref());
-    by_worker(&span, &granted.id, body, worker);
-    span.set("codeq.attempt", i64::from(granted.attempt))
-        .set("codeq.priority", i64::from(body.priority.number()))
-        .set("codeq.queue_wait_ms", queue_wait_ms);
+    let mut span = step.span(body, granted.trace.as_deref());
+    by_worker(&mut span, &granted.id, body, worker);
+    if span.is_recording() {
+        span.set("codeq.attempt", i64::from(granted.attempt))
+            .set("codeq.priority", i64::from(body.priority.number()))
+            .set("codeq.lease_seconds", lease_seconds(task))
+            .set("codeq.queue_wait_ms", queue_wait_ms);
+        message(&mut span, "claim", "receive", body.command.as_str());
+        span.set("messaging.message.id", granted.id.to_string());
+    }
     drop(span);
+    trace::link_request(body.trace_parent.as_deref(), body.trace_state.as_deref());
     line!(info, "task", "task.claimed", granted.id, body, task.trace_parent.as_deref(), {
         worker_id = worker,
         attempt = granted.attempt,
@@ -192,11 +164,21 @@ pub(super) fn claim_rejected(worker: &Worker<scope::Claim>, reason: &'static str
 }
 
 /// A worker keeps its task.
-pub(super) fn kept(app: &App, step: &Drawn, id: &TaskId, kept: &Kept, worker: &str) {
+pub(super) fn kept(
+    app: &App,
+    step: &Drawn,
+    id: &TaskId,
+    kept: &Kept,
+    worker: &str,
+    extend_ms: u64,
+) {
     let Some(body) = head(app, &kept.head) else { return };
     app.worker_called(&body.tenant, worker, [&body.command]);
     let before = kept.trace.as_deref().or(body.trace_parent.as_deref());
-    by_worker(&step.span(&body, before), id, &body, worker);
+    let mut span = step.span(&body, before);
+    by_worker(&mut span, id, &body, worker);
+    span.set("codeq.extend_seconds", i64::try_from(extend_ms / 1000).unwrap_or(i64::MAX));
+    drop(span);
     line!(debug, "worker", "heartbeat", id, body, step.after(before), {
         worker_id = worker,
         attempt = kept.attempt,
@@ -207,7 +189,7 @@ pub(super) fn kept(app: &App, step: &Drawn, id: &TaskId, kept: &Kept, worker: &s
 pub(super) fn abandoned(app: &App, step: &Drawn, id: &TaskId, abandoned: &Abandoned, worker: &str) {
     let Some(body) = head(app, &abandoned.head).filter(|_| !abandoned.replayed) else { return };
     let before = abandoned.trace.as_deref().or(body.trace_parent.as_deref());
-    by_worker(&step.span(&body, before), id, &body, worker);
+    by_worker(&mut step.span(&body, before), id, &body, worker);
     let after = step.after(before);
     returned(app, id, &body, abandoned.attempt, worker, Returned::Abandon, after.as_deref());
 }
@@ -247,8 +229,8 @@ pub(super) fn nacked(
 ) {
     let Some(body) = head(app, &nacked.head).filter(|_| !nacked.replayed) else { return };
     let before = nacked.trace.as_deref().or(body.trace_parent.as_deref());
-    let span = step.span(&body, before);
-    by_worker(&span, id, &body, worker);
+    let mut span = step.span(&body, before);
+    by_worker(&mut span, id, &body, worker);
     span.set("codeq.delay_seconds", i64::try_from(nacked.delay_ms / 1000).unwrap_or(i64::MAX))
         .set("codeq.reason", "nack");
     worked(app, &body, Said::Nack, nacked.held_ms, before);
@@ -285,16 +267,33 @@ pub struct Attempt<'a> {
     pub record: &'a bytes::Bytes,
 }
 
-/// A lease ran out.
-pub fn lease_expired(app: &App, body: &Body, attempt: &Attempt<'_>, before: Option<&str>) {
+/// A lease ran out; it was the `n`-th, from 1, that the sweep ended.
+pub fn lease_expired(
+    app: &App,
+    sweep: &Sweep,
+    n: usize,
+    body: &Body,
+    attempt: &Attempt<'_>,
+    before: Option<&str>,
+) {
     let before = before.or(body.trace_parent.as_deref());
+    let dead = !attempt.record.is_empty();
+    let step = if dead { Step::DeadLetter } else { Step::Requeue };
+    let n = u16::try_from(n).unwrap_or(u16::MAX);
+    let mut span = sweep.task(step, n, before, body.trace_state.as_deref());
+    about(&mut span, attempt.id, body);
+    span.set("codeq.reason", attempt.reason.text())
+        .set("codeq.attempt", i64::from(attempt.attempt));
+    // Without a context to begin with, the one of a new trace is stored nowhere.
+    let after = before.and_then(|_| span.traceparent()).or_else(|| before.map(str::to_owned));
+    drop(span);
     app.with_label(body.label, |metrics| metrics.lease_expired.inc());
     line!(info, "queue", "lease.expired", attempt.id, body, before, {
         worker_id = attempt.worker,
         attempt = attempt.attempt,
         max_attempts = body.max_attempts,
     }, "lease expired");
-    failed_attempt(app, body, attempt, before);
+    failed_attempt(app, body, attempt, after.as_deref());
 }
 
 fn failed_attempt(app: &App, body: &Body, attempt: &Attempt<'_>, after: Option<&str>) {
@@ -342,8 +341,8 @@ pub(super) fn submitted(
 ) {
     let Some(body) = head(app, &submitted.head) else { return };
     let before = submitted.trace.as_deref().or(body.trace_parent.as_deref());
-    let span = step.span(&body, before);
-    by_worker(&span, id, &body, worker);
+    let mut span = step.span(&body, before);
+    by_worker(&mut span, id, &body, worker);
     let status = if terminal.end == End::Completed { "COMPLETED" } else { "FAILED" };
     span.set("codeq.submit.status", status)
         .set("codeq.attempt", i64::from(terminal.attempts))
@@ -374,7 +373,7 @@ pub(super) fn cancelled(app: &App, step: &Drawn, id: &TaskId, cancelled: &Cancel
     app.with_label(body.label, |metrics| metrics.cancelled.inc());
     ended(app, id, &body, End::Cancelled);
     let before = cancelled.trace.as_deref().or(body.trace_parent.as_deref());
-    about(&step.span(&body, before), id, &body);
+    about(&mut step.span(&body, before), id, &body);
     let terminal = Terminal::read(&cancelled.record).ok();
     let total_duration_ms = terminal.map(|end| end.completed.ms() - body.created.ms());
     line!(info, "task", "task.cancelled", id, body, step.after(before), {
@@ -386,7 +385,7 @@ pub(super) fn cancelled(app: &App, step: &Drawn, id: &TaskId, cancelled: &Cancel
 pub fn redriven(app: &App, step: &Drawn, id: &TaskId, body: &Body, before: Option<&str>) {
     left_dlq(app, &[body.label], DlqMoved::Requeue);
     let before = before.or(body.trace_parent.as_deref());
-    about(&step.span(body, before), id, body);
+    about(&mut step.span(body, before), id, body);
     line!(info, "queue", "task.redriven", id, body, step.after(before), {}, "task redriven");
 }
 
@@ -421,10 +420,17 @@ pub fn left_dlq(app: &App, labels: &[u16], how: DlqMoved) {
 
 /// Time moved tasks of a partition: so many became ready, so many leases ended, and those with these
 /// labels went for good.
-pub fn swept(app: &App, due: u64, leases: usize, retired: &[u16]) {
+pub fn swept(app: &App, sweep: &mut Sweep, due: u64, leases: usize, retired: &[u16]) {
     let (leases, gone) = (leases as u64, retired.len() as u64);
-    for (kind, moved) in [(Swept::Delayed, due), (Swept::Lease, leases), (Swept::Retention, gone)] {
+    for (kind, name, moved) in [
+        (Swept::Delayed, "codeq.moved.delayed", due),
+        (Swept::Lease, "codeq.moved.lease", leases),
+        (Swept::Retention, "codeq.moved.retention", gone),
+    ] {
         app.metrics.sweep_moved.with(kind).inc_by(moved);
+        if moved > 0 {
+            sweep.span().set(name, i64::try_from(moved).unwrap_or(i64::MAX));
+        }
     }
     left_dlq(app, retired, DlqMoved::Expired);
 }
@@ -464,8 +470,8 @@ fn worked(app: &App, body: &Body, said: Said, held_ms: i64, context: Option<&str
     }
 }
 
-fn about(span: &StepSpan, id: &TaskId, body: &Body) {
-    if !trace::is_on() {
+fn about(span: &mut OpenSpan, id: &TaskId, body: &Body) {
+    if !span.is_recording() {
         return;
     }
     span.set("codeq.task_id", id.to_string())
@@ -473,9 +479,30 @@ fn about(span: &StepSpan, id: &TaskId, body: &Body) {
         .set("codeq.tenant_id", body.tenant.as_str().to_owned());
 }
 
-fn by_worker(span: &StepSpan, id: &TaskId, body: &Body, worker: &str) {
+fn by_worker(span: &mut OpenSpan, id: &TaskId, body: &Body, worker: &str) {
     about(span, id, body);
-    if trace::is_on() {
+    if span.is_recording() {
         span.set("codeq.worker_id", worker.to_owned());
     }
+}
+
+/// Says which queue a create is for.
+pub(super) fn create_asks(span: &mut OpenSpan, command: &Command) {
+    if span.is_recording() {
+        span.set("codeq.command", command.as_str().to_owned());
+        message(span, "create", "send", command.as_str());
+    }
+}
+
+/// What the conventions want to know of a message.
+fn message(span: &mut OpenSpan, name: &'static str, kind: &'static str, command: &str) {
+    span.set("messaging.system", "codeq")
+        .set("messaging.operation.name", name)
+        .set("messaging.operation.type", kind)
+        .set("messaging.destination.name", command.to_owned());
+}
+
+/// How long the lease of a task that was just claimed is, in seconds.
+fn lease_seconds(task: &Task) -> i64 {
+    task.lease_until.map_or(0, |until| (until.ms() - task.updated_at.ms()) / 1000)
 }

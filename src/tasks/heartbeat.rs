@@ -58,6 +58,7 @@ pub async fn heartbeat(
 ) -> http::Result<Json<Response>> {
     let id = path.id(Missing::Held)?;
     let token = http::lease_token(token, ask.lease_token);
+    let extend_ms = claim::lease_ms(&app, ask.extend_seconds);
     let step = events::Drawn::of(Step::Heartbeat);
     let kept = app
         .store
@@ -68,12 +69,15 @@ pub async fn heartbeat(
                 tenant: &worker.tenant,
                 worker: &worker.subject,
                 token: &token,
-                extend_ms: claim::lease_ms(&app, ask.extend_seconds),
+                extend_ms,
                 span: step.offered(),
             },
         )
+        .await;
+    let kept = step
+        .unless_refused(&app, &id, &worker, kept)
         .await
-        .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
-    events::kept(&app, &step, &id, &kept, &worker.subject);
+        .map_err(|error| error.not_found_as(Missing::Held))?;
+    events::kept(&app, &step, &id, &kept, &worker.subject, extend_ms);
     Ok(Json(Response { ok: true, lease_until: Time::from_ms(kept.until_ms) }))
 }

@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod nack;
 pub mod read;
 pub(crate) mod state;
+mod step;
 pub mod submit;
 pub mod timeline;
 

@@ -105,8 +105,11 @@ pub async fn nack(
             },
             move |nacked: Nacked| tell(&unheard, &again, &id, &nacked, &by, &why),
         )
+        .await;
+    let nacked = step
+        .unless_refused(&app, &id, &worker, nacked)
         .await
-        .map_err(|error| http::Error::from(error).not_found_as(Missing::Held))?;
+        .map_err(|error| error.not_found_as(Missing::Held))?;
     tell(&app, &step, &id, &nacked, &worker.subject, told);
     let answer = match nacked.dead() {
         true => Response { status: "dlq", delay_seconds: 0 },

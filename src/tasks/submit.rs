@@ -15,7 +15,7 @@ use crate::http::{
 };
 use crate::model::record::{self, End, ResultText, Terminal, Unreadable};
 use crate::model::{LeaseToken, Refusal, ResultRecord, TaskId, TenantId};
-use crate::telemetry::trace::Step;
+use crate::telemetry::trace::{self, Step};
 use crate::{script, store};
 
 use super::artifacts::{Artifact, Artifacts};
@@ -154,6 +154,7 @@ pub async fn submit_batch(
 ) -> http::Result<Response> {
     let bare = ask.is_bare();
     let verdicts = ask.items("results", MAX_BATCH, |batch| batch.results)?;
+    trace::say_of_request(trace::BATCH_COUNT, i64::try_from(verdicts.len()).unwrap_or(i64::MAX));
     let (app, worker) = (&app, &worker);
     let results = futures_util::future::join_all(
         verdicts.into_iter().map(|raw| submit_one(app, worker, raw)),
@@ -241,8 +242,21 @@ async fn store(
     id: &TaskId,
     verdict: Verdict,
 ) -> http::Result<(ResultRecord, bool)> {
-    let digest = verdict.digest();
     let step = events::Drawn::of(Step::SubmitResult);
+    let stored = store_below(app, &step, worker, id, verdict).await;
+    step.unless_refused(app, id, worker, stored)
+        .await
+        .map_err(|error| error.not_found_as(Missing::Task))
+}
+
+async fn store_below(
+    app: &App,
+    step: &events::Drawn,
+    worker: &Worker<scope::Result>,
+    id: &TaskId,
+    verdict: Verdict,
+) -> http::Result<(ResultRecord, bool)> {
+    let digest = verdict.digest();
     let by = Submitter {
         tenant: &worker.tenant,
         worker: &worker.subject,
@@ -295,7 +309,7 @@ async fn store(
         }
     };
     let terminal =
-        tell(app, &step, id, &submitted, &worker.subject, count).map_err(state::unreadable)?;
+        tell(app, step, id, &submitted, &worker.subject, count).map_err(state::unreadable)?;
     Ok((state::result_record(app, *id, &terminal).await?, submitted.replayed))
 }
 

@@ -112,11 +112,8 @@ pub(super) fn build(
         metrics.clone(),
         options.task_sample_ratio,
     );
-    // Each layer has its own filter: one for both would drop spans together with lines.
     let events_only = filter_fn(|metadata| metadata.is_event());
-    let subscriber = Registry::default()
-        .with(lines.with_filter(filter.and(events_only)))
-        .with(pipeline.provider().map(trace::layer));
+    let subscriber = Registry::default().with(lines.with_filter(filter.and(events_only)));
     let telemetry = Telemetry {
         log: LogControl::new(options.levels, handle),
         exporting: pipeline.exporting.clone(),

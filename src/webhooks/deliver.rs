@@ -10,7 +10,7 @@ use crate::egress::Target;
 use crate::model::Time;
 use crate::model::delivery::{Entry, Reason, Trigger};
 use crate::store;
-use crate::telemetry::trace::CallSpan;
+use crate::telemetry::trace::{Call, CallSpan};
 
 use super::errand::{Errand, Unsendable};
 use super::events;
@@ -103,7 +103,7 @@ async fn attempt(
     let at = errand.now_ms();
     let (stored, state) = errand.context();
     let asked = errand.record.asked.as_deref();
-    let span = CallSpan::open(events::SPAN, stored, state, asked);
+    let mut span = CallSpan::open(Call::TaskResult, stored, state, asked);
     let mut headers = HeaderMap::with_capacity(12);
     let tenant = errand.tenant().map(|tenant| tenant.as_str());
     let id = errand.id.to_string();
@@ -125,7 +125,7 @@ async fn attempt(
         trace_id: span.traceparent().and_then(trace_id),
         excerpt: answer.excerpt.clone().unwrap_or_default(),
     };
-    events::attempted(app, errand, &span, target, &entry);
+    events::attempted(app, errand, &mut span, target, &entry);
     Made {
         entry,
         answer,

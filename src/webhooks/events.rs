@@ -12,9 +12,6 @@ use super::deliver::Made;
 use super::errand::Errand;
 use super::settle::Verdict;
 
-/// The name of an attempt's span.
-pub(super) const SPAN: &str = "codeq.webhook.task_result";
-
 /// As metrics and lines name what a delivery is about.
 fn kind(errand: &Errand) -> WebhookKind {
     match errand.record.kind {
@@ -74,7 +71,7 @@ pub(super) fn begun(
 pub(super) fn attempted(
     app: &App,
     errand: &Errand,
-    span: &CallSpan,
+    span: &mut CallSpan,
     target: &Target,
     entry: &Entry,
 ) {

@@ -16,7 +16,7 @@ use crate::model::delivery::Class;
 use crate::model::record::destination_digest;
 use crate::model::{TenantId, Time};
 use crate::telemetry::metrics::{Delivery, Sampled, WebhookAttempt, WebhookKind};
-use crate::telemetry::trace::CallSpan;
+use crate::telemetry::trace::{Call, CallSpan};
 use crate::webhooks::destinations::{Destinations, Verdict};
 
 use super::super::upsert::Mode;
@@ -119,8 +119,7 @@ impl Post {
     async fn attempt(&self, letter: &Letter, target: &Target) -> (Class, Option<Duration>) {
         let Letter { told, mode, news } = letter;
         let (stored, state) = (&news.cause.trace_parent, &news.cause.trace_state);
-        let name = "codeq.webhook.queue_ready";
-        let span = CallSpan::open(name, stored.as_deref(), state.as_deref(), None);
+        let mut span = CallSpan::open(Call::QueueReady, stored.as_deref(), state.as_deref(), None);
         span.set("codeq.command", news.command.as_str().to_owned())
             .set("codeq.webhook.kind", "queue_ready")
             .set("codeq.webhook.host", target.host().to_owned())

@@ -266,6 +266,9 @@ families! {
     /// Tasks created under the label of all others, because the labels of the fleet are all taken or pinned.
     /// When: a task is created.
     label_overflow: By<Bounded, IntCounter> = "codeq_metrics_label_overflow_total" ["label"];
+    /// Spans dropped because the collector took them too slowly, or not at all.
+    /// When: a span ends while the queue of spans is full.
+    otel_spans_dropped: IntCounter = "codeq_otel_spans_dropped_total" [];
     /// Log lines written.
     /// When: a line is written.
     log_lines: By<LogLevel, IntCounter> = "codeq_log_lines_total" ["level"];

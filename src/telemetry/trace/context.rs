@@ -1,9 +1,31 @@
 //! W3C trace context: text on the wire and in Redis ↔ the SDK's values.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+static CONTEXT: AtomicBool = AtomicBool::new(true);
+static BAGGAGE: AtomicBool = AtomicBool::new(true);
+
+/// Whether `traceparent` and `tracestate` are taken from requests and sent on: the one choice that
+/// every surface asks, also while tracing is off.
+pub fn propagates() -> bool {
+    CONTEXT.load(Ordering::Relaxed)
+}
+
+/// Whether `baggage` is.
+pub fn propagates_baggage() -> bool {
+    BAGGAGE.load(Ordering::Relaxed)
+}
+
+/// Sets which propagators there are.
+pub(super) fn propagate(context: bool, baggage: bool) {
+    CONTEXT.store(context, Ordering::Relaxed);
+    BAGGAGE.store(baggage, Ordering::Relaxed);
+}
 
 /// The context of a stored or incoming `traceparent` and `tracestate`. Without one, or with one
 /// that is not valid, the empty context: a span below it is a root.
@@ -51,4 +73,12 @@ pub(super) fn traceparent(context: &SpanContext) -> Option<String> {
 
 pub(super) fn tracestate(context: &SpanContext) -> Option<String> {
     Some(context.trace_state().header()).filter(|header| !header.is_empty())
+}
+
+/// `before` with another span in it; `before` itself when there is no id, or when it is none.
+pub(super) fn with_span(before: &str, id: Option<SpanId>) -> Option<String> {
+    match (id, before.get(..36), before.get(52..)) {
+        (Some(id), Some(trace), Some(flags)) => Some(format!("{trace}{id}{flags}")),
+        _ => Some(before.to_owned()),
+    }
 }

@@ -9,6 +9,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
+use super::queue::Queued;
 use crate::telemetry::log::Every;
 use crate::telemetry::metrics::{Export, Metrics};
 
@@ -41,6 +42,7 @@ pub(super) struct Counted<E> {
     pub(super) inner: E,
     pub(super) metrics: Metrics,
     pub(super) exporting: Exporting,
+    pub(super) queued: Queued,
 }
 
 impl<E: fmt::Debug> fmt::Debug for Counted<E> {
@@ -55,6 +57,7 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let exported = self.inner.export(batch).await;
+        self.queued.left(spans);
         let (outcome, state) = match &exported {
             Ok(()) => (Export::Success, WORKS),
             Err(_) => (Export::Failure, FAILS),
@@ -109,6 +112,7 @@ impl SpanExporter for Console {
                 span.kind = ?span.span_kind,
                 span.parent = %span.parent_span_id,
                 span.duration_ms = took.as_secs_f64() * 1e3,
+                span.scope = span.instrumentation_scope.name(),
                 "a span ended"
             );
         }

@@ -4,6 +4,7 @@
 //! written twice: the node draws the id, sends it along, and gives it to the span afterwards.
 
 use std::cell::Cell;
+use std::time::SystemTime;
 
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
@@ -15,6 +16,20 @@ thread_local! {
 /// A fresh span id for a step whose span is made later; `None` while tracing is off.
 pub fn draw_span_id() -> Option<SpanId> {
     super::is_on().then(|| RandomIdGenerator::default().new_span_id())
+}
+
+/// Now, as the beginning of a span that is made later; `None` while tracing is off. It decides
+/// nothing.
+pub fn span_begins() -> Option<SystemTime> {
+    super::is_on().then(SystemTime::now)
+}
+
+/// The id of the `n`-th span, from 1, of a call that was given one id and moved many tasks: two of
+/// them may be in one trace. Its last four digits are the number; `lua/lib/task.lua` does the same.
+pub fn nth_span_id(id: SpanId, n: u16) -> SpanId {
+    let [a, b, c, d, e, f, ..] = id.to_bytes();
+    let [g, h] = n.to_be_bytes();
+    SpanId::from_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Runs `make`; the first span started inside on this thread gets the id.

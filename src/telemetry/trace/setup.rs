@@ -1,30 +1,23 @@
 //! From settings to a running exporter. Fails loudly on a wrong setting, never on the network.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
-use opentelemetry::trace::TracerProvider as _;
-use opentelemetry::{KeyValue, global};
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{
+    ExporterBuildError, WithExportConfig, WithHttpConfig as _, WithTonicConfig as _,
+};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, TracerProviderBuilder};
-use tracing::Subscriber;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::registry::LookupSpan;
 
 use super::export::{Console, Counted, Exporting};
-use super::{TARGET, ids};
+use super::queue::{Queue, Queued};
+use super::{context, ids, tracers};
 use crate::telemetry::log::Identity;
 use crate::telemetry::metrics::Metrics;
 
-pub(super) static ON: AtomicBool = AtomicBool::new(false);
-
-/// What tracing is set to. Time limit, headers and compression of exports, batch sizes and span
-/// limits are not here: the SDK reads their `OTEL_…` variables itself.
+/// What tracing is set to. Headers of exports, batch sizes and span limits are not here: the SDK
+/// reads their `OTEL_…` variables itself.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether spans are made.
@@ -39,6 +32,14 @@ pub struct Options {
     pub propagate_trace_context: bool,
     /// Install the propagator of `baggage`.
     pub propagate_baggage: bool,
+    /// A span for each call of the store.
+    pub store_spans: bool,
+    /// Time for one export; `None`: the exporter's default.
+    pub timeout: Option<Duration>,
+    /// Exports are compressed with gzip.
+    pub gzip: bool,
+    /// Most spans that wait for their export, or are under way.
+    pub queue: usize,
 }
 
 impl Default for Options {
@@ -50,6 +51,10 @@ impl Default for Options {
             sampling: Sampling { parent_based: true, ratio: 1.0 },
             propagate_trace_context: true,
             propagate_baggage: true,
+            store_spans: false,
+            timeout: None,
+            gzip: false,
+            queue: 2048,
         }
     }
 }
@@ -115,7 +120,7 @@ impl Pipeline {
         identity: &Identity,
         metrics: &Metrics,
     ) -> Result<Self, CannotExport> {
-        install_propagator(options);
+        context::propagate(options.propagate_trace_context, options.propagate_baggage);
         if !options.enabled {
             return Ok(Self::default());
         }
@@ -132,19 +137,15 @@ impl Pipeline {
         let inside = runtime.enter();
         let provider = provider(options, identity, metrics, &pipeline.exporting)?;
         drop(inside);
+        tracers::install(&provider, options.store_spans);
         pipeline.provider = Some(provider);
         Ok(pipeline)
-    }
-
-    /// Where spans begin, if any are to be made.
-    pub(crate) fn provider(&self) -> Option<&SdkTracerProvider> {
-        self.provider.as_ref()
     }
 
     /// Hands everything queued to the collector, for at most `at_most`. Blocks: called inside a
     /// task it would stop the very thread that the export may need.
     pub(crate) fn shutdown(mut self, at_most: Duration) {
-        ON.store(false, Ordering::Relaxed);
+        tracers::remove();
         let Some(provider) = self.provider.take() else { return };
         if let Err(error) = provider.shutdown_with_timeout(at_most) {
             tracing::warn!(
@@ -166,34 +167,6 @@ impl Drop for Pipeline {
     }
 }
 
-/// Makes spans of ours out of `tracing`'s, and of nobody else's: the exporter's own connection must
-/// not make spans of itself, and log lines are no span events.
-pub(crate) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
-where
-    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
-{
-    ON.store(true, Ordering::Relaxed);
-    tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("codeq"))
-        .with_location(false)
-        .with_threads(false)
-        .with_tracked_inactivity(false)
-        .with_target(false)
-        .with_level(false)
-        .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET))
-}
-
-fn install_propagator(options: &Options) {
-    let mut propagators: Vec<Box<dyn TextMapPropagator + Send + Sync>> = Vec::new();
-    if options.propagate_trace_context {
-        propagators.push(Box::new(TraceContextPropagator::new()));
-    }
-    if options.propagate_baggage {
-        propagators.push(Box::new(BaggagePropagator::new()));
-    }
-    global::set_text_map_propagator(TextMapCompositePropagator::new(propagators));
-}
-
 fn provider(
     options: &Options,
     identity: &Identity,
@@ -207,30 +180,49 @@ fn provider(
         .with_sampler(sampler)
         .with_id_generator(ids::Drawn::default())
         .with_resource(resource(options, identity));
+    let exporter = opentelemetry_otlp::SpanExporter::builder();
+    let gzip = options.gzip.then_some(opentelemetry_otlp::Compression::Gzip);
     let builder = match &options.exporter {
         Exporter::Otlp { url, protocol: Protocol::Grpc } => {
-            let otlp = opentelemetry_otlp::SpanExporter::builder().with_tonic();
-            batched(builder, otlp.with_endpoint(url).build()?, metrics, exporting)
+            let mut otlp = exporter.with_tonic().with_endpoint(url);
+            if let Some(timeout) = options.timeout {
+                otlp = otlp.with_timeout(timeout);
+            }
+            if let Some(gzip) = gzip {
+                otlp = otlp.with_compression(gzip);
+            }
+            batched(builder, otlp.build()?, options, metrics, exporting)
         }
         Exporter::Otlp { url, protocol: Protocol::HttpProtobuf } => {
-            let otlp = opentelemetry_otlp::SpanExporter::builder().with_http();
-            let otlp = otlp.with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
-            batched(builder, otlp.with_endpoint(url).build()?, metrics, exporting)
+            let mut otlp = exporter.with_http().with_endpoint(url);
+            otlp = otlp.with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
+            if let Some(timeout) = options.timeout {
+                otlp = otlp.with_timeout(timeout);
+            }
+            if let Some(gzip) = gzip {
+                otlp = otlp.with_compression(gzip);
+            }
+            batched(builder, otlp.build()?, options, metrics, exporting)
         }
-        Exporter::Console => batched(builder, Console, metrics, exporting),
+        Exporter::Console => batched(builder, Console, options, metrics, exporting),
         Exporter::None => builder,
     };
     Ok(builder.build())
 }
 
+/// Exports in batches, behind a queue that is bounded and counted.
 fn batched<E: opentelemetry_sdk::trace::SpanExporter + 'static>(
     builder: TracerProviderBuilder,
     inner: E,
+    options: &Options,
     metrics: &Metrics,
     exporting: &Exporting,
 ) -> TracerProviderBuilder {
+    let queued = Queued::default();
     let (metrics, exporting) = (metrics.clone(), exporting.clone());
-    builder.with_batch_exporter(Counted { inner, metrics, exporting })
+    let dropped = metrics.otel_spans_dropped.clone();
+    let exporter = Counted { inner, metrics, exporting, queued: queued.clone() };
+    builder.with_span_processor(Queue::new(exporter, queued, options.queue, dropped))
 }
 
 /// What every span says about its process. `OTEL_RESOURCE_ATTRIBUTES` wins over what we find out,

@@ -13,7 +13,6 @@ use hyper::body::Frame;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use prost::Message;
-use tracing::Instrument;
 
 use super::*;
 use crate::telemetry::log::{Format, Identity, LogLevels, Sink};
@@ -127,29 +126,27 @@ async fn a_tasks_life_is_one_trace(protocol: Protocol) {
     let guard = tracing::subscriber::set_default(subscriber);
 
     let request = Server::open("POST", "/tasks", Some(INCOMING), Some("vendor=1"));
-    let created = async {
-        let step = Step::Create.below_current();
+    let created = request.around(async {
+        let mut step = Step::Create.below_current();
         step.set("codeq.command", "Gen.X").set("codeq.priority", 3_i64);
         assert_eq!(step.tracestate().as_deref(), Some("vendor=1"));
         step.traceparent().unwrap()
-    }
-    .instrument(request.span())
-    .await;
+    });
+    let created = created.await;
     request.answered(202);
     let request_traceparent = request.traceparent().unwrap();
     drop(request);
 
     let claim = Server::open("POST", "/tasks/claim", None, None);
     let drawn = draw_span_id().unwrap();
-    let claimed = async {
+    let claimed = claim.around(async {
         tracing::info!(target: "h2", "an event of the exporter's own kind");
-        Step::Claim.below_task(Some(&created), None, Some(drawn)).traceparent().unwrap()
-    }
-    .instrument(claim.span())
-    .await;
+        Step::Claim.below_task(Some(&created), None, Some(drawn), None).traceparent().unwrap()
+    });
+    let claimed = claimed.await;
     claim.answered(503);
     drop(claim);
-    Step::Nack.below_task(Some("not a traceparent"), None, None).refused("not_owner");
+    Step::Nack.below_task(Some("not a traceparent"), None, None, None).refused("not_owner");
     drop(tracing::info_span!(target: "h2", "connection").entered());
 
     drop(guard);
@@ -217,10 +214,10 @@ async fn an_upstream_decision_wins_both_ways() {
         let options = Options { sampling, ..to(collector.address, Protocol::Grpc) };
         let (subscriber, telemetry, _) = node(options);
         let guard = tracing::subscriber::set_default(subscriber);
-        let step = Step::Claim.below_task(Some(incoming), None, None);
+        let step = Step::Claim.below_task(Some(incoming), None, None, None);
         assert!(step.traceparent().unwrap().ends_with(&incoming[52..]), "the flag is passed on");
         if ratio == 0.0 {
-            let root = Step::Cancel.below_task(None, None, None).traceparent().unwrap();
+            let root = Step::Cancel.below_task(None, None, None, None).traceparent().unwrap();
             assert!(root.ends_with("-00"), "{root}");
         }
         drop((step, guard));
@@ -231,13 +228,27 @@ async fn an_upstream_decision_wins_both_ways() {
 }
 
 #[tokio::test]
+async fn t24_the_ratio_rolls_for_roots_only_and_keeps_that_share() {
+    let _turn = TURN.lock().await;
+    let sampling = Sampling { parent_based: true, ratio: 0.1 };
+    let (_subscriber, telemetry, _) =
+        node(Options { enabled: true, sampling, ..Options::default() });
+    let root = |_: &u32| Step::Cancel.below_task(None, None, None, None).is_recording();
+    let kept = (0..5000).filter(root).count();
+    assert!((400..=600).contains(&kept), "{kept}");
+    let child = |_: &u32| Step::Cancel.below_task(Some(INCOMING), None, None, None).is_recording();
+    assert_eq!((0..500).filter(child).count(), 500);
+    telemetry.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_lost_collector_costs_nothing_but_a_count() {
     let _turn = TURN.lock().await;
     let dead = "127.0.0.1:1".parse().unwrap();
     let (subscriber, telemetry, metrics) = node(to(dead, Protocol::Grpc));
     let exporting = telemetry.exporting.clone();
     let guard = tracing::subscriber::set_default(subscriber);
-    drop(Step::Claim.below_task(None, None, None));
+    drop(Step::Claim.below_task(None, None, None, None));
     drop(guard);
     let stopping = tokio::time::timeout(Duration::from_secs(7), telemetry.shutdown());
     assert!(stopping.await.is_ok(), "a dead collector must not hold up the stop");
@@ -261,18 +272,31 @@ async fn with_tracing_off_there_are_no_spans_and_nothing_to_store() {
     let _guard = tracing::subscriber::set_default(subscriber);
     assert!(!is_on());
     let request = Server::open("POST", "/tasks", Some(INCOMING), None);
-    let step = async { Step::Create.below_current() }.instrument(request.span()).await;
+    let step = request.around(async { Step::Create.below_current() }).await;
     assert_eq!((request.traceparent(), step.traceparent(), draw_span_id()), (None, None, None));
-    let mut headers = HashMap::new();
-    opentelemetry::global::get_text_map_propagator(|propagator| {
-        use opentelemetry::trace::TraceContextExt;
-        let context =
-            propagator.extract(&HashMap::from([("traceparent".to_owned(), INCOMING.to_owned())]));
-        assert!(
-            context.span().span_context().is_valid(),
-            "the propagator is installed all the same"
-        );
-        propagator.inject_context(&context, &mut headers);
-    });
-    assert_eq!(headers["traceparent"], INCOMING);
+    let mut sent = http::HeaderMap::new();
+    CallSpan::open(Call::TaskResult, Some(INCOMING), Some("a=1"), None).inject(None, &mut sent);
+    assert_eq!(sent["traceparent"], INCOMING, "what is stored passes through");
+    assert_eq!(sent["tracestate"], "a=1");
+}
+
+#[tokio::test]
+async fn what_finds_no_room_in_the_queue_is_counted() {
+    let _turn = TURN.lock().await;
+    let dead = "127.0.0.1:1".parse().unwrap();
+    let (subscriber, telemetry, metrics) = node(Options { queue: 4, ..to(dead, Protocol::Grpc) });
+    let guard = tracing::subscriber::set_default(subscriber);
+    for _ in 0..10 {
+        drop(Step::Claim.below_task(None, None, None, None));
+    }
+    assert_eq!(metrics.otel_spans_dropped.get(), 6);
+    drop(guard);
+    telemetry.shutdown().await;
+}
+
+#[test]
+fn many_spans_of_one_call_have_ids_of_their_own() {
+    let id = SpanId::from_hex("00f067aa0ba902b7").unwrap();
+    assert_eq!(nth_span_id(id, 1).to_string(), "00f067aa0ba90001");
+    assert_eq!(nth_span_id(id, 100).to_string(), "00f067aa0ba90064");
 }

@@ -6,4 +6,4 @@ mod health;
 mod logs;
 mod profiling;
 mod settings;
-mod tracing;
+pub mod tracing;

@@ -5,4 +5,5 @@ mod destinations;
 mod isolation;
 mod recover;
 mod storm;
+mod tracing;
 mod webhooks;

@@ -8,6 +8,7 @@
 
 pub mod callers;
 pub mod client;
+pub mod collector;
 pub mod fleet;
 pub mod history;
 pub mod idp;
@@ -25,6 +26,7 @@ pub mod seen;
 pub mod webhooks;
 
 pub use client::{Answer, Call, Client};
+pub use collector::{Collector, Span};
 pub use fleet::{Callers, Fleet};
 pub use history::{Did, History};
 pub use idp::Idp;

@@ -1,1 +1,0 @@
-//! Spans, as a collector receives them.
