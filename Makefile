@@ -57,6 +57,7 @@ lint:
 	$(if $(LUA),luacheck -q $(LUA) && stylua --check $(LUA))
 	shellcheck $(SH)
 	scripts/alerts.sh lint
+	PYTHONDONTWRITEBYTECODE=1 .tools/venv/bin/python tests/dashboards/test_boards.py
 	scripts/helm.sh lint
 
 unit:

@@ -364,8 +364,9 @@ EXPERIENCE = [
     heat("Time to result", "s", LIFE, "Where the mass lies, and the tail."),
     panel("Slowest commands, p95", "s", (f"topk(5, {quantile(0.95, LIFE, 'command', C)})", "{{command}}"),
           tells="The five whose users wait longest.", kind="bargauge", width=12, alert="CodeqTaskLatencyP99High"),
+    # OpenMetrics writes the bound 1 as 1.0.
     panel("More than one attempt", "percentunit",
-          (f"1 - ({rate('codeq_task_attempts_bucket', labels=where(C, ('le', '=', '1')))} / "
+          (f"1 - ({rate('codeq_task_attempts_bucket', labels=where(C, ('le', '=~', '1|1.0')))} / "
            f"{rate('codeq_task_attempts_count', labels=C)})", "retried"),
           tells="Share of ended tasks that needed another try.", steps=(0.05, 0.2)),
     panel("Share of the time spent waiting", "percentunit", (MEAN_WAIT, "waiting"),
