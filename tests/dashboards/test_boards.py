@@ -168,7 +168,7 @@ class Boards(unittest.TestCase):
                 self.assertFalse(cells & taken, f"{uid} {one['title']}")
                 taken |= cells
 
-    def test_targets_of_the_field_are_the_thresholds(self):
+    def test_m37_targets_of_the_field_are_the_thresholds(self):
         def steps(uid, title):
             (panel,) = [one for one in panels(BOARDS[uid]) if one["title"] == title]
             return [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]]

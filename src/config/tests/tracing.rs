@@ -7,7 +7,7 @@ fn tracing(yaml: &str, env: &[(&str, &str)]) -> Tracing {
 }
 
 #[test]
-fn the_four_sources_rank_alike_for_every_key() {
+fn e1_e2_the_four_sources_rank_alike_for_every_key() {
     type Var = (&'static str, &'static str);
     // YAML; an OTEL_ and a TRACING_ variable; what to look at, and what it is by each source.
     type Row = (&'static str, Var, Var, fn(&Tracing) -> String, [&'static str; 4]);

@@ -129,7 +129,7 @@ fn a_value_can_neither_end_its_line_nor_its_string() {
 }
 
 #[test]
-fn text_says_the_same_as_pairs() {
+fn l1_text_says_the_same_as_pairs() {
     let logged = Logged::start(|options| options.format = Format::Text);
     tracing::info!(
         category = "task",

@@ -21,7 +21,7 @@ async fn a_scrape_needs_no_token_and_is_text_of_version_0_0_4() {
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_costs_a_scrape_its_depths_and_at_most_three_seconds() {
+async fn m10_a_redis_that_hangs_costs_a_scrape_its_depths_and_at_most_three_seconds() {
     let redis = Redis::start().await;
     let node = Node::on(&redis).await;
     node.producer().created("m").await;

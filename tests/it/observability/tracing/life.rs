@@ -24,7 +24,7 @@ async fn is_a_step(collector: &Collector, span: &Span, above: &str, request: &st
 }
 
 #[tokio::test]
-async fn t4_t6_t7_t16_t28_t29_a_life_is_one_chain_of_described_spans() {
+async fn t4_t6_t7_t16_t28_t29_m30_a_life_is_one_chain_of_described_spans() {
     let redis = Redis::start().await;
     let (node, collector) = traced(&redis).await;
     let body = json!({
