@@ -3,9 +3,10 @@
 //! Every node sweeps every partition. A guard in each partition keeps the fleet's rate the same
 //! however many nodes there are, and any of them takes over at once when another dies.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use opentelemetry::trace::SpanId;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -128,7 +129,22 @@ async fn sweep_once(
         chance: rand::random(),
         span: &span,
     };
-    let swept = app.store.run(partition, sweep).await?;
+    // An answer that comes too late for the loop is told of all the same: what it moved is moved.
+    let late = app.clone();
+    let on_late = move |swept: Swept| settle(&late, partition, id, began, &swept);
+    let swept = app.store.run_with_orphan(partition, sweep, on_late).await?;
+    settle(app, partition, id, began, &swept);
+    Ok(swept)
+}
+
+/// Tells everybody concerned what a sweep has moved.
+fn settle(
+    app: &App,
+    partition: Partition,
+    id: Option<SpanId>,
+    began: Option<SystemTime>,
+    swept: &Swept,
+) {
     for (queue, head, latest) in &swept.woken {
         app.announce_ready(partition, queue, || {
             let body = Body::read_head(head).ok();
@@ -150,7 +166,6 @@ async fn sweep_once(
     for id in &swept.recoveries {
         app.recoveries.nudge(*id);
     }
-    Ok(swept)
 }
 
 fn tell(app: &App, sweep: &trace::Sweep, n: usize, expired: &Expired) {

@@ -9,8 +9,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+
 use crate::model::{Command, TenantId, digest_text};
-use crate::script;
+use crate::{script, store};
 
 use super::App;
 use super::labels::HOME;
@@ -37,6 +39,8 @@ pub const KEEP_MS: u64 = 120_000;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// What comes in that time is told in one go.
 const GATHER: Duration = Duration::from_millis(100);
+/// How many are told of at once.
+const AT_ONCE: usize = 64;
 /// Workers of one label that the store tells apart.
 const MOST_WORKERS: u64 = 10_000;
 /// Pairs of worker and command that a node remembers; more are not told in this half minute.
@@ -59,9 +63,18 @@ struct Known {
     cleaned: Option<Instant>,
     /// Commands for which workers of a tenant called or took tasks.
     of_tenant: HashMap<TenantId, Vec<Command>>,
-    untold: Vec<(Command, String)>,
+    untold: Vec<Called>,
     /// Somebody is about to tell.
     telling: bool,
+}
+
+/// A worker that called for a command.
+struct Called {
+    /// Its hash, as in [`Known::told`].
+    pair: u64,
+    command: Command,
+    /// The worker, as the store knows it.
+    worker: String,
 }
 
 impl App {
@@ -83,6 +96,19 @@ impl App {
         self.worker_called(tenant, worker, &commands);
     }
 
+    async fn tell_of(&self, called: &Called) -> Result<Remembered, store::Error> {
+        let told = async {
+            let label = self.labels.known(&self.store, &called.command).await?;
+            let (keep_ms, most) = (KEEP_MS, MOST_WORKERS);
+            let worker = called.worker.as_str();
+            self.store.run(HOME, WorkerCalled { label, worker, keep_ms, most }).await
+        };
+        // The next call tells it again.
+        told.await.inspect_err(|_| {
+            self.workers.known().told.remove(&called.pair);
+        })
+    }
+
     fn tell_soon(&self) {
         let app = self.clone();
         self.background.spawn(async move {
@@ -91,20 +117,12 @@ impl App {
                 () = app.draining.cancelled() => {}
             }
             let untold = app.workers.take();
-            let told = futures_util::future::join_all(untold.iter().map(|(command, worker)| {
-                let app = &app;
-                async move {
-                    let label = app.labels.known(&app.store, command).await?;
-                    let (keep_ms, most) = (KEEP_MS, MOST_WORKERS);
-                    let called = WorkerCalled { label, worker, keep_ms, most };
-                    app.store.run(HOME, called).await
-                }
-            }));
-            let told = told.await;
-            if told.iter().any(Result::is_err) {
-                // The next call of each tells it again.
-                app.workers.known().told.clear();
-            }
+            // A few at a time: the tasks of that partition travel the same way.
+            let told = futures_util::stream::iter(untold).map(|called| {
+                let app = app.clone();
+                async move { app.tell_of(&called).await }
+            });
+            let told: Vec<_> = told.buffer_unordered(AT_ONCE).collect().await;
             if told.iter().flatten().any(|remembered| !remembered.counted) {
                 tracing::debug!(most = MOST_WORKERS, "more workers of a command than are counted");
             }
@@ -133,7 +151,7 @@ impl Workers {
                 digest_text::<9>(&[b"worker", tenant.tag().as_bytes(), worker.as_bytes()])
             });
             known.learn(tenant, command);
-            known.untold.push((command.clone(), member.clone()));
+            known.untold.push(Called { pair, command: command.clone(), worker: member.clone() });
         }
         let must_tell = !known.untold.is_empty() && !known.telling;
         known.telling |= must_tell;
@@ -153,7 +171,7 @@ impl Workers {
         commands
     }
 
-    fn take(&self) -> Vec<(Command, String)> {
+    fn take(&self) -> Vec<Called> {
         let mut known = self.known();
         known.telling = false;
         std::mem::take(&mut known.untold)

@@ -284,7 +284,9 @@ impl Store {
     /// # Errors
     /// When none comes free, or Redis does not answer, in time.
     pub async fn rare(&self) -> Result<deadpool_redis::Connection, deadpool_redis::PoolError> {
-        let _waiting = self.0.metrics.waits().begin(Point::Pool);
+        let status = self.0.pool.status();
+        let is_empty = status.available == 0 && status.size >= status.max_size;
+        let _waiting = is_empty.then(|| self.0.metrics.waits().begin(Point::Pool));
         self.0.pool.get().await
     }
 

@@ -1,6 +1,7 @@
 //! `POST /tasks`, `POST /tasks/batch`: a producer hands in work.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::Json;
 use axum::extract::State;
@@ -416,6 +417,7 @@ async fn enqueue(
         producer: producer.subject.clone(),
         priority: draft.priority,
         trace_parent: trace_parent.clone(),
+        told: AtomicBool::new(false),
     });
     let (unheard, of) = (app.clone(), made.clone());
     let enqueued = app
@@ -438,7 +440,7 @@ async fn enqueue(
         )
         .await?;
     if enqueued.replayed {
-        events::count_replay(app, label);
+        events::count_replay(app, &made);
         let task = state::find(app, &enqueued.id, tenant).await?.task();
         events::replayed(span, &task);
         return Ok(Created { task, replayed: true, mismatch: enqueued.mismatch });
@@ -458,7 +460,7 @@ async fn enqueue(
 /// Tells of a task whose producer did not wait for the answer.
 fn tell_unheard(app: &App, queue: QueueName, made: &events::Made, enqueued: &Enqueued) {
     if enqueued.replayed {
-        return events::count_replay(app, made.label);
+        return events::count_replay(app, made);
     }
     if enqueued.length == 1 {
         let trace_parent = made.trace_parent.clone();

@@ -1,6 +1,7 @@
 //! What each step of a task's life leaves behind. One function writes span, metric and log line of a
 //! step, so they cannot disagree.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::app::App;
@@ -66,6 +67,15 @@ pub(super) struct Made {
     pub producer: String,
     pub priority: Priority,
     pub trace_parent: Option<String>,
+    /// Whether it was told of: after a silence of the store the answers to both its tries may come.
+    pub told: AtomicBool,
+}
+
+impl Made {
+    /// Whether nobody was told of it before; from now on somebody was.
+    pub fn is_news(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// A producer's task was accepted. Without a span when the producer did not wait for it.
@@ -75,6 +85,9 @@ pub(super) fn created(app: &App, span: Option<&mut OpenSpan>, made: &Made, max_a
         span.set("codeq.task_id", made.id.to_string())
             .set("codeq.idempotent_replay", false)
             .set("messaging.message.id", made.id.to_string());
+    }
+    if !made.is_news() {
+        return;
     }
     app.with_label(made.label, |metrics| metrics.created.inc());
     tracing::info!(
@@ -110,9 +123,11 @@ pub(super) fn replayed(span: &mut OpenSpan, task: &Task) {
     );
 }
 
-/// So many creates were answered with a task that was there.
-pub(super) fn count_replay(app: &App, label: u16) {
-    app.with_label(label, |metrics| metrics.replays.inc());
+/// A create was answered with a task that was there.
+pub(super) fn count_replay(app: &App, made: &Made) {
+    if made.is_news() {
+        app.with_label(made.label, |metrics| metrics.replays.inc());
+    }
 }
 
 /// A claim took a task, for whomever: the worker may be gone by now.

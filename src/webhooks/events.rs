@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::egress::{Target, blocked};
+use crate::model::Command;
 use crate::model::delivery::{Class, Entry, Kind, Reason};
 use crate::model::record::Unreadable;
 use crate::store;
@@ -27,9 +28,15 @@ fn kind_name(errand: &Errand) -> &'static str {
     }
 }
 
+/// The command of the task, spelled as in metrics and in the lines of the task.
+fn spelled(app: &App, errand: &Errand) -> Option<Command> {
+    let body = &errand.task.as_ref()?.body;
+    Some(app.labels.spelled(body.label, &body.command))
+}
+
 /// Writes a line about a delivery: fields that every such line has, then its own.
 macro_rules! line {
-    ($level:ident, $event:literal, $errand:expr, $made:expr, { $($field:tt)* }, $message:literal) => {{
+    ($level:ident, $event:literal, $app:expr, $errand:expr, $made:expr, { $($field:tt)* }, $message:literal) => {{
         let (errand, made): (&Errand, &Made) = ($errand, $made);
         let body = errand.task.as_ref().map(|task| &task.body);
         tracing::$level!(
@@ -37,7 +44,7 @@ macro_rules! line {
             category = "webhook",
             event = $event,
             task_id = body.map(|_| tracing::field::display(errand.id.task)),
-            command = body.map(|body| body.command.as_str()),
+            command = spelled($app, errand).as_ref().map(Command::as_str),
             tenant_id = body.map(|body| body.tenant.as_str()),
             webhook.kind = kind_name(errand),
             webhook.host = made.host.as_str(),
@@ -60,7 +67,7 @@ pub(super) fn begun(
     tracing::debug!(
         target: "codeq::webhook", category = "webhook", event = "webhook.sent",
         task_id = body.map(|_| tracing::field::display(errand.id.task)),
-        command = body.map(|body| body.command.as_str()),
+        command = spelled(app, errand).as_ref().map(Command::as_str),
         webhook.kind = kind_name(errand), webhook.host = target.host(),
         webhook.attempt = errand.attempt(), traceparent, "result callback is sent"
     );
@@ -79,8 +86,8 @@ pub(super) fn attempted(
     app.metrics.webhook_attempts.with(WebhookAttempt(kind, entry.class)).inc();
     let seconds = f64::from(entry.duration_ms) / 1000.0;
     app.metrics.webhook_duration.with(kind).observe(seconds, Sampled::of(span.traceparent()));
-    if let Some(task) = &errand.task {
-        span.set("codeq.command", task.body.command.as_str().to_owned());
+    if let Some(command) = spelled(app, errand) {
+        span.set("codeq.command", command.as_str().to_owned());
     }
     let attempt = i64::from(errand.attempt());
     span.set("codeq.webhook.kind", kind_name(errand))
@@ -108,13 +115,13 @@ pub(super) fn settled(app: &App, errand: &Errand, made: &Made, verdict: Verdict)
     match verdict {
         Verdict::Delivered => {
             count_success(app, errand, made);
-            line!(info, "webhook.delivered", errand, made, {
+            line!(info, "webhook.delivered", app, errand, made, {
                 duration_ms, http.status = made.entry.status,
             }, "result callback delivered");
         }
         Verdict::Later { wait, .. } => {
             let delay_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            line!(warn, "webhook.retry", errand, made, {
+            line!(warn, "webhook.retry", app, errand, made, {
                 duration_ms, http.status = made.entry.status, reason = made.entry.class.as_str(),
                 max_attempts = app.settings.webhook.max_attempts, delay_ms, will_retry = true,
                 error.r#type = made.entry.class.as_str(),
@@ -156,7 +163,7 @@ pub(super) fn given_up(app: &App, errand: &Errand, reason: Reason, made: Option<
         category = "webhook",
         event = "webhook.failed",
         task_id = body.map(|_| tracing::field::display(errand.id.task)),
-        command = body.map(|body| body.command.as_str()),
+        command = spelled(app, errand).as_ref().map(Command::as_str),
         tenant_id = body.map(|body| body.tenant.as_str()),
         webhook.kind = kind_name(errand),
         webhook.host = made.map(|made| made.host.as_str()),

@@ -58,6 +58,8 @@ const PAGE: usize = 64;
 struct News {
     queue: QueueName,
     command: Command,
+    /// As metrics and lines spell it.
+    spelled: Command,
     metrics: Arc<CommandMetrics>,
     /// Ready tasks, all partitions of the queue together.
     ready: u64,
@@ -127,7 +129,8 @@ async fn news(app: &App, queue: QueueName, cause: Cause) -> Result<Option<News>,
     let label = app.labels.number(&app.store, &command).await?;
     let metrics = app.labels.metrics(label).or_else(|| app.labels.metrics(0));
     let metrics = metrics.expect("there is always a label for all others");
-    Ok(Some(News { queue, command, metrics, ready, cause }))
+    let spelled = app.labels.spelled(label, &command);
+    Ok(Some(News { queue, command, spelled, metrics, ready, cause }))
 }
 
 /// Every partition on which a queue of this name may lie: the name does not say whether its command

@@ -120,7 +120,7 @@ impl Post {
         let Letter { told, mode, news } = letter;
         let (stored, state) = (&news.cause.trace_parent, &news.cause.trace_state);
         let mut span = CallSpan::open(Call::QueueReady, stored.as_deref(), state.as_deref(), None);
-        span.set("codeq.command", news.command.as_str().to_owned())
+        span.set("codeq.command", news.spelled.as_str().to_owned())
             .set("codeq.webhook.kind", "queue_ready")
             .set("codeq.webhook.host", target.host().to_owned())
             .set("codeq.subscription.id", told.id.clone())
@@ -188,7 +188,7 @@ impl Letter {
             target: "codeq::webhook", category = "webhook", event = "webhook.failed",
             webhook.kind = "queue_ready", webhook.host = host, reason, will_retry = false,
             error.r#type = reason,
-            tenant_id = self.told.tenant.as_str(), command = self.news.command.as_str(),
+            tenant_id = self.told.tenant.as_str(), command = self.news.spelled.as_str(),
             subscription_id = self.told.id.as_str(), traceparent = self.news.cause.trace_parent,
             "a subscriber could not be told"
         );
