@@ -117,7 +117,8 @@ pub async fn memory_stays_flat(count: usize) {
     assert!(node.scrape().await.value("codeq_otel_spans_dropped_total") > 0.0);
     let began = Instant::now();
     node.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    // Five seconds for the last spans, one for the last lines, and the stop itself.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
